@@ -1,0 +1,49 @@
+# gridgov: `make` lists what it can do. Everything runs in a virtual environment of this checkout (.venv).
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help run test unit check format lock generate wheel clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+
+.venv/.done: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: .venv/.done ## Start everything here: broker, web, relay (Ctrl-C stops; data in ./var)
+	@sh deploy/run.sh
+
+test: .venv/.done ## Run all tests, on a real Kafka and a real Prometheus
+	$(PYTEST) tests/unit tests/integration tests/system
+
+unit: .venv/.done ## Run the quick tests only
+	$(PYTEST) tests/unit
+
+check: .venv/.done ## Lint, types, generated files, unit tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m schemas.generate --check
+	$(PYTEST) -q tests/unit
+
+format: .venv/.done ## Format the code, mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate: .venv/.done ## Write the published contract anew (schemas/generated)
+	$(BIN)/python -m schemas.generate
+
+lock: .venv/.done ## Resolve the dependencies anew into requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --universal --python-version 3.11 \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet -o requirements.lock
+
+wheel: .venv/.done ## Build the wheel into dist/
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation -w dist .
+
+clean: ## Remove what was built; ./var, your data, stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

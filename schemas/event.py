@@ -1,0 +1,120 @@
+"""What Kafka carries: the canonical report with what we know about it, under CloudEvents 1.0 binary headers.
+
+The value never changes once built: it is stored, and what is published again is the same bytes. So the sender is in
+`ce_source` only, and what belongs to one attempt at publishing is in the relay's headers only.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from marshmallow import INCLUDE
+
+from schemas import wire
+from schemas.fields import Closed, Code, Instant, Items, OneOf, Part, Text, Truth
+from schemas.report import Report, ReportSchema, says
+from schemas.times import format_time
+from schemas.words import Supervision
+
+JOURNAL_ID = "journal-id"
+JOURNAL_SEQ = "journal-seq"
+ATTEMPT = "attempt"
+
+HEADERS = {  # name → (zh, en); values are UTF-8, numbers in ASCII digits; `traceparent` alone may be absent
+    "ce_specversion": ("CloudEvents 版本，1.0", "CloudEvents version, 1.0"),
+    "ce_id": ("上报编号 report_id；与 ce_source 一起唯一", "the report_id; unique together with ce_source"),
+    "ce_source": ("发送方", "the sender"),
+    "ce_type": ("gridgov.<kind>.<stage>", "gridgov.<kind>.<stage>"),
+    "ce_time": ("即 occurred_at", "same as occurred_at"),
+    "content-type": ("application/json", "application/json"),
+    "traceparent": ("W3C 链路追踪，有则带", "W3C trace context, when the report came with one"),
+    JOURNAL_ID: ("日志库编号；恢复或重建后更换", "the journal; a restored or new one has a new id"),
+    JOURNAL_SEQ: (
+        "日志序号；同一 (journal-id, 主题, 分区) 中不大于已见最大值的即为重复",
+        "place in the journal; a duplicate if not above the highest seen of its (journal-id, topic, partition)",
+    ),
+    ATTEMPT: ("第几次发布，从 1 起", "which attempt at publishing it this is, from 1"),
+}
+
+
+class Names(NamedTuple):
+    """A name in both languages."""
+
+    zh: str
+    en: str
+
+
+class NamesSchema(Closed):
+    """A name in both languages."""
+
+    zh = Text(100, required=True, metadata=says("中文", "Chinese"))
+    en = Text(100, required=True, metadata=says("英文", "English"))
+
+
+class EventSchema(ReportSchema):
+    """One message on a topic. New fields may come: a consumer ignores those it does not know."""
+
+    class Meta:
+        unknown = INCLUDE
+        exclude = ("reporter",)
+
+    occurred_at = Instant(  # type: ignore[assignment]  # read in three spellings, written in one
+        required=True, metadata=says("该环节发生的时间", "when that stage happened")
+    )
+    supervision = OneOf(
+        Supervision,
+        required=True,
+        metadata=says("督办等级；urgent 为紧逼督办", "how closely the case is supervised"),
+    )
+    received_at = Instant(required=True, metadata=says("本系统收到的时间", "when we received it"))
+    reporter_given = Truth(metadata=says("原报文含上报人（已删除）", "the report named its reporter, whom we dropped"))
+    flags = Items(
+        Code("[a-z][a-z_]{0,63}"),
+        most=32,
+        required=True,
+        metadata=says("报文本身的异常，已排序", "what is odd about the report itself, sorted"),
+    )
+    catalogue_edition = Text(64, least=1, required=True, metadata=says("目录版本", "edition of the catalogue"))
+    category_name = Part(
+        NamesSchema,
+        required=True,
+        allow_none=True,
+        metadata=says("小类名称；目录中没有时为 null", "the minor class; null if the catalogue has none"),
+    )
+    major_name = Part(NamesSchema, required=True, metadata=says("大类名称", "the major class"))
+
+
+def build(
+    report: Report,
+    *,
+    received_at_ms: int,
+    flags: Iterable[str],
+    edition: str,
+    major_name: Names,
+    category_name: Names | None,
+) -> bytes:
+    """The value of the message: canonical JSON, under 64 KiB even for the largest report the schema lets through."""
+    return wire.encode(
+        report.canonical
+        | {
+            "received_at": format_time(received_at_ms),
+            "flags": sorted(set(flags)),
+            "catalogue_edition": edition,
+            "category_name": category_name and category_name._asdict(),
+            "major_name": major_name._asdict(),
+        }
+    )
+
+
+def headers(report: Report, *, sender: str, traceparent: str | None = None) -> list[tuple[str, bytes]]:
+    """The headers known when the report is accepted; the relay adds journal-id, journal-seq and attempt."""
+    known = {
+        "ce_specversion": "1.0",
+        "ce_id": report.report_id,
+        "ce_source": sender,
+        "ce_type": f"gridgov.{report.kind}.{report.stage}",
+        "ce_time": format_time(report.occurred_at_ms),
+        "content-type": "application/json",
+    }
+    if traceparent:
+        known["traceparent"] = traceparent
+    return [(name, value.encode()) for name, value in known.items()]

@@ -1,0 +1,299 @@
+"""The report as a sender writes it, and as we keep it.
+
+Shape only: whether a category exists is the domain's question.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, ClassVar
+
+from marshmallow import ValidationError
+
+from schemas import wire
+from schemas.fields import (
+    Closed,
+    Code,
+    Flaw,
+    FreeObject,
+    HttpsUrl,
+    Items,
+    Json,
+    Moment,
+    Number,
+    OneOf,
+    Part,
+    Text,
+)
+from schemas.reasons import Reason
+from schemas.times import format_time
+from schemas.words import Crs, Kind, Media, Phase, Source, Stage, Supervision, Usage
+
+IDENTIFIER = "[A-Za-z0-9][A-Za-z0-9._:-]{0,63}"
+GEOGRAPHIC = (Crs.CGCS2000, Crs.WGS84, Crs.GCJ02, Crs.BD09)
+AHEAD_SECONDS = 300  # how far a sender's clock may be ahead of ours
+MOST_PROBLEMS = 100  # a body of nonsense must not be answered with one many times its size
+
+_LONGITUDE, _LATITUDE, _METRES = 180, 90, 10_000_000
+_TOGETHER = {"x": ("y", "crs"), "y": ("x", "crs"), "crs": ("x", "y")}
+_NAMEABLE = re.compile(r"(?!.*[0-9]{5})[^\W\d][\w.-]{0,63}")  # a key that looks like a name, not like content
+
+
+def says(zh: str, en: str) -> dict[str, str]:
+    """What the published schema says of a field."""
+    return {"description": f"{zh} / {en}"}
+
+
+def _within(x: int, y: int) -> Json:
+    return {"properties": {"x": {"minimum": -x, "maximum": x}, "y": {"minimum": -y, "maximum": y}}}
+
+
+class LocationSchema(Closed):
+    """Where: as an address, in the district's grid, at a component, at a point."""
+
+    rules: ClassVar[Json] = {
+        "dependentRequired": {name: list(others) for name, others in _TOGETHER.items()},
+        "if": {"properties": {"crs": {"enum": list(GEOGRAPHIC)}}, "required": ["crs"]},
+        "then": _within(_LONGITUDE, _LATITUDE),
+        "else": _within(_METRES, _METRES),
+    }
+    address = Text(200, least=1, required=True, metadata=says("地址", "address"))
+    street_code = Code("[0-9]{9}|[0-9]{12}", metadata=says("街道代码，9 或 12 位", "street, 9 or 12 digits"))
+    grid_code = Code("[0-9]{14,15}", metadata=says("单元网格代码，14 或 15 位", "grid cell, 14 or 15 digits"))
+    component_id = Code(
+        IDENTIFIER,
+        metadata=says("部件编码；16 位数字时第 7–10 位即四位类别", "if 16 digits, 7-10 are a 4-digit category"),
+    )
+    x = Number(metadata=says("横坐标：经度或米", "longitude, or metres"))
+    y = Number(metadata=says("纵坐标：纬度或米", "latitude, or metres"))
+    crs = OneOf(Crs, metadata=says("坐标系，原样传递，不换算", "reference system; carried, never converted"))
+
+
+class CampaignSchema(Closed):
+    """The operation a case belongs to, e.g. 第三届进博会, formal, 一级."""
+
+    name = Text(100, least=1, required=True, metadata=says("专项行动名称", "name of the operation"))
+    phase = OneOf(Phase, metadata=says("阶段：试运行、正式", "trial or formal run"))
+    level = Text(32, metadata=says("保障等级", "level of assurance"))
+
+
+class AttachmentSchema(Closed):
+    """A picture or recording, by address only."""
+
+    url = HttpsUrl(required=True, metadata=says("https 地址，本系统从不下载", "https address; never fetched"))
+    usage = OneOf(Usage, metadata=says("用途：上报、处置、核查", "the find, the work or the check"))
+    media = OneOf(Media, metadata=says("媒体类型", "kind of media"))
+
+
+class HandlerSchema(Closed):
+    """The unit that deals with the case."""
+
+    unit_code = Text(64, metadata=says("处置单位代码", "code of the unit"))
+    unit_name = Text(100, metadata=says("处置单位名称", "name of the unit"))
+
+
+class ReporterSchema(Closed):
+    """Personal data: looked at here, then dropped."""
+
+    name = Text(100, metadata=says("上报人姓名", "name"))
+    phone = Text(32, metadata=says("上报人电话", "telephone number"))
+
+
+class ReportSchema(Closed):
+    """One message of the platform about a case."""
+
+    rules: ClassVar[Json] = {
+        "if": {"properties": {"stage": {"const": Stage.REPORTED}}, "required": ["stage"]},
+        "then": {"required": ["location"]},
+    }
+    report_id = Code(
+        IDENTIFIER, required=True, metadata=says("上报编号；同一发送方内的幂等键", "idempotency key within the sender")
+    )
+    case_id = Code(IDENTIFIER, required=True, metadata=says("任务号，全区唯一", "the case, district-wide"))
+    kind = OneOf(Kind, required=True, metadata=says("部件或事件", "repair or incident"))
+    category = Code(
+        "[0-9]{4,5}",
+        required=True,
+        metadata=says("大类 2 位 + 小类 2 或 3 位", "2 digits of major and 2 or 3 of minor class"),
+    )
+    stage = OneOf(Stage, required=True, metadata=says("案件发生了什么", "what has happened to the case"))
+    occurred_at = Moment(
+        required=True,
+        metadata=says(
+            "该环节发生的时间：带时区的 RFC 3339、yyyy-MM-dd HH:mm:ss（北京时间）或毫秒时间戳；不得超前 5 分钟以上",
+            "when that stage happened: RFC 3339 with an offset, yyyy-MM-dd HH:mm:ss (Asia/Shanghai) or epoch "
+            "milliseconds; at most 5 minutes ahead",
+        ),
+    )
+    location = Part(LocationSchema, metadata=says("位置；上报时必填", "where; required when stage is reported"))
+    source = OneOf(Source, metadata=says("来源", "who noticed it"))
+    source_name = Text(64, metadata=says("平台所称的来源", "the source as the platform calls it"))
+    supervision = OneOf(
+        Supervision,
+        load_default=Supervision.NONE.value,
+        metadata=says("督办等级；urgent 为紧逼督办", "how closely the case is supervised"),
+    )
+    campaign = Part(CampaignSchema, metadata=says("专项行动", "the operation the case belongs to"))
+    description = Text(2000, metadata=says("描述", "description"))
+    attachments = Items(Part(AttachmentSchema), most=20, metadata=says("附件", "attachments"))
+    handler = Part(HandlerSchema, metadata=says("处置单位", "the unit that deals with the case"))
+    reporter = Part(
+        ReporterSchema,
+        metadata=says("上报人；个人信息，入库前即删除", "personal data, dropped before anything is stored"),
+    )
+    extra = FreeObject(
+        most=4096,
+        levels=4,
+        metadata=says("附加对象，原样传递；至多 4096 字节、4 层", "passed through; at most 4096 bytes and 4 levels"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong, and where: an RFC 6901 pointer, '' for the whole report. Holds nothing the sender wrote but
+    names of fields, and none of those from inside `reporter` or `extra`."""
+
+    pointer: str
+    reason: Reason
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
+class Invalid(Exception):
+    """A report that can be read but not taken: a 422."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report of the right shape. `canonical` is the whole of it, JSON-ready and `wire.normal`; read it only."""
+
+    report_id: str
+    case_id: str
+    kind: Kind
+    category: str
+    stage: Stage
+    occurred_at_ms: int  # epoch milliseconds, UTC
+    supervision: Supervision
+    campaign: Mapping[str, str] | None
+    canonical: dict[str, Any] = field(repr=False, hash=False)
+
+    @property
+    def major(self) -> str:
+        """The first two digits of the category."""
+        return self.category[:2]
+
+    def fingerprint(self) -> bytes:
+        """16 bytes that two reports share when their content is the same, however keys, numbers and times are spelt."""
+        return blake2b(wire.encode(self.canonical), digest_size=16).digest()
+
+
+SCHEMA = ReportSchema()
+
+
+def load(data: object, *, now_ms: int) -> Report:
+    """The report in a parsed JSON value. Raises Invalid with every problem of it at once, by pointer."""
+    problems: list[Problem] = []
+    try:
+        valid: dict[str, Any] = SCHEMA.load(data)  # type: ignore[arg-type]  # anything else is one of the problems
+    except ValidationError as error:
+        valid = error.valid_data  # type: ignore[assignment]  # always the dict of what was right
+        problems = list(_problems(error.messages))
+    problems += _across_fields(valid, data, now_ms)
+    if problems:
+        problems.sort(key=lambda problem: problem.pointer)
+        if len(problems) > MOST_PROBLEMS:
+            problems[MOST_PROBLEMS:] = [Problem("", Reason.TOO_MANY_PROBLEMS, {"limit": MOST_PROBLEMS})]
+        raise Invalid(tuple(problems))
+    return _report(valid)
+
+
+def geographic_xy(report: Report) -> tuple[float, float] | None:
+    """Longitude and latitude in degrees, in whichever geographic system they were given; None if in none."""
+    location = report.canonical.get("location", {})
+    return (location["x"], location["y"]) if location.get("crs") in GEOGRAPHIC else None
+
+
+def _report(valid: dict[str, Any]) -> Report:
+    occurred_at_ms: int = valid["occurred_at"]
+    canonical = valid | {"occurred_at": format_time(occurred_at_ms)}
+    if canonical.pop("reporter", None):
+        canonical["reporter_given"] = True
+    return Report(
+        report_id=valid["report_id"],
+        case_id=valid["case_id"],
+        kind=Kind(valid["kind"]),
+        category=valid["category"],
+        stage=Stage(valid["stage"]),
+        occurred_at_ms=occurred_at_ms,
+        supervision=Supervision(valid["supervision"]),
+        campaign=valid.get("campaign"),
+        canonical=canonical,
+    )
+
+
+def _problems(messages: Any, pointer: str = "") -> Iterator[Problem]:
+    """marshmallow's tree of messages, whose leaves are lists of Flaws or of bare reasons, as a flat list."""
+    for key, below in messages.items():
+        if isinstance(below, dict):
+            yield from _problems(below, f"{pointer}/{key}")
+            continue
+        for said in below:
+            flaw = said if isinstance(said, Flaw) else Flaw(Reason(said))
+            if flaw.reason is Reason.UNKNOWN_FIELD:
+                yield Problem(_unknown(key, pointer), *flaw)
+            elif key == "_schema":  # marshmallow's word for the object itself
+                yield Problem(pointer, flaw.reason, {"expected": "object"})
+            else:
+                yield Problem(f"{pointer}/{key}", *flaw)
+
+
+def _unknown(key: object, pointer: str) -> str:
+    """The pointer of an unknown field, or of the object it is in if the key itself should not be repeated."""
+    nameable = isinstance(key, str) and _NAMEABLE.fullmatch(key) and pointer != "/reporter"
+    return f"{pointer}/{key}" if nameable else pointer
+
+
+def _across_fields(valid: Mapping[str, Any], data: object, now_ms: int) -> Iterator[Problem]:
+    """The rules that look at more than one field, at the clock or at both; `valid` holds only what is right so far."""
+    given = data if isinstance(data, Mapping) else {}
+    if valid.get("stage") == Stage.REPORTED and "location" not in given:
+        yield Problem("/location", Reason.LOCATION_REQUIRED)
+    if valid.get("occurred_at", 0) > now_ms + AHEAD_SECONDS * 1000:
+        yield Problem("/occurred_at", Reason.FUTURE_TIME, {"limit_seconds": AHEAD_SECONDS})
+    location = valid.get("location", {})
+    if _contradicts(location.get("component_id", ""), valid.get("category", "")):
+        yield Problem("/location/component_id", Reason.COMPONENT_CONTRADICTS_CATEGORY)
+    if isinstance(given.get("location"), Mapping):
+        yield from _incomplete_point(given["location"])
+    yield from _impossible_point(location)
+
+
+def _contradicts(component_id: str, category: str) -> bool:
+    """Whether a 16-digit component (6 area, 2 major, 2 minor, 6 serial) is of another category than a 4-digit one."""
+    return (
+        len(component_id) == 16 and component_id.isdecimal() and len(category) == 4 and component_id[6:10] != category
+    )
+
+
+def _incomplete_point(given: Mapping[str, Any]) -> Iterator[Problem]:
+    missing = {other for name, others in _TOGETHER.items() if name in given for other in others} - given.keys()
+    for name in sorted(missing):
+        reason = Reason.CRS_REQUIRED if name == "crs" else Reason.COORDINATES_REQUIRED
+        yield Problem(f"/location/{name}", reason)
+
+
+def _impossible_point(location: Mapping[str, Any]) -> Iterator[Problem]:
+    if "crs" not in location:
+        return
+    x, y, geographic = location.get("x", 0), location.get("y", 0), location["crs"] in GEOGRAPHIC
+    if geographic and 3 <= x <= 54 and 73 <= y <= 136:  # how far China reaches
+        yield Problem("/location", Reason.SWAPPED_AXES)
+        return
+    bounds = (_LONGITUDE, _LATITUDE) if geographic else (_METRES, _METRES)
+    for name, value, most in zip("xy", (x, y), bounds, strict=True):
+        if abs(value) > most:
+            yield Problem(f"/location/{name}", Reason.OUT_OF_RANGE, {"least": -most, "most": most})

@@ -1,0 +1,46 @@
+"""Times as platforms send them, and as we keep them: an int of milliseconds since 1970-01-01T00:00:00Z."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+EARLIEST_MS = 946_684_800_000  # 2000-01-01T00:00:00Z: before it, the sender's clock or unit (seconds?) is wrong
+
+_DAY = "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"  # no 24:00 and no leap second: a POSIX time has neither
+_OFFSET = "(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+RFC3339 = rf"({_DAY})[Tt ]({_CLOCK})(?:\.([0-9]{{1,9}}))?({_OFFSET})"  # 5.6 allows lower case, and a space for T
+LOCAL = f"({_DAY}) ({_CLOCK})"  # yyyy-MM-dd HH:mm:ss
+CANONICAL = rf"{_DAY}T{_CLOCK}\.[0-9]{{3}}Z"
+
+_RFC3339 = re.compile(RFC3339)
+_LOCAL = re.compile(LOCAL)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHANGHAI = "+08:00"  # no daylight saving since 1991, so no time zone database
+
+
+def parse_time(text: str) -> int:
+    """Milliseconds of an RFC 3339 time, or of a bare `yyyy-MM-dd HH:mm:ss` in Shanghai. Digits after ms are cut.
+
+    Raises ValueError for any other text and for days that no calendar has.
+    """
+    if full := _RFC3339.fullmatch(text):
+        day, clock, fraction, offset = full.groups()
+    elif bare := _LOCAL.fullmatch(text):
+        day, clock, fraction, offset = *bare.groups(), None, _SHANGHAI
+    else:
+        raise ValueError("not a time")
+    seconds = int(datetime.fromisoformat(f"{day}T{clock}+00:00").timestamp())
+    return (seconds - _offset_seconds(offset)) * 1000 + int(((fraction or "") + "000")[:3])
+
+
+def format_time(ms: int) -> str:
+    """RFC 3339 in UTC with exactly three decimals, as in `2020-11-04T00:00:00.000Z`."""
+    moment = _EPOCH + timedelta(milliseconds=ms)
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _offset_seconds(offset: str) -> int:
+    if offset in "Zz":
+        return 0
+    seconds = int(offset[1:3]) * 3600 + int(offset[4:]) * 60
+    return -seconds if offset[0] == "-" else seconds

@@ -1,0 +1,129 @@
+"""The composition root: builds every object by name, in the order of the flow; nothing else wires the parts."""
+
+import logging
+import os
+import signal
+import threading
+import time
+
+from flask import Flask
+
+from schemas.catalogue import Catalogue, CatalogueError
+from schemas.reasons import Reason
+from service import config as configuration
+from service import docs, ops
+from service.api import UNMATCHED, Api
+from service.auth import Keys, KeysError
+from service.config import Config, ConfigError
+from service.domain.meaning import Flag
+from service.health import RelayHealth, WebHealth
+from service.intake import Intake
+from service.journal import SqliteJournal, unfit
+from service.leader import Chores, Leadership, Pulse
+from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry
+from service.processes import die_with_parent
+from service.publisher import KafkaPublisher
+from service.relay import Relay
+from service.topics import Cluster, TopicWatch
+from service.writer import Writer
+
+log = logging.getLogger(__name__)
+
+
+def checked(config: Config) -> Catalogue:
+    """The catalogue, after everything that can be wrong before start was looked at. Raises `ConfigError` with all."""
+    problems: list[str] = []
+    catalogue = None
+    try:
+        catalogue = Catalogue.load(config.catalogue_dir)
+    except CatalogueError as error:
+        problems += [f"catalogue: {problem}" for problem in error.problems]
+    try:
+        if not Keys(config.keys).configured and not config.loopback:
+            problems.append(
+                f"GRIDGOV_HOST={config.host}: no API key is configured, so only a loopback address may be bound;"
+                " make a key first: gridgov keys add NAME --role sender"
+            )
+    except KeysError as error:
+        problems.append(f"keys: {error}")
+    if not config.allow_volatile and (why := unfit(config.data_dir)):
+        problems.append(f"GRIDGOV_DATA_DIR={config.data_dir}: {why}")
+    if problems or catalogue is None:
+        raise ConfigError(problems)
+    return catalogue
+
+
+def web() -> Flask:
+    """The web process, as the WSGI server calls for it in its worker."""
+    die_with_parent()
+    config = configuration.load(os.environ)
+    catalogue = checked(config)
+    told = registry("web")
+    metrics = WebMetrics(
+        told,
+        routes=[*Api.ROUTES, *docs.ROUTES, *ops.ROUTES, UNMATCHED],
+        majors=catalogue.majors,
+        stages=list(catalogue.stages),
+        reasons=list(Reason),
+        flags=list(Flag),
+    )
+    journal = SqliteJournal(config.data_dir, limit=config.journal_limit)
+    journal.check()
+    told.register(JournalCollector(journal))
+    writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop)
+    intake = Intake(
+        catalogue, writer, metrics, clock=_now, accept_unknown_minor=config.unknown_minor == "accept_and_flag"
+    )
+    health = WebHealth(journal, writer, config.data_dir)
+    probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
+    ops.serve(probes, config.metrics_host, config.web_metrics_port)
+    api = Api(intake, journal, Keys(config.keys), catalogue, metrics)
+    return api.app(probes, docs.blueprint())
+
+
+def relay() -> None:
+    """The relay process: waits to be the leader, then publishes until SIGTERM. Raises `JournalError` if it must end."""
+    config = configuration.load(os.environ)
+    catalogue = checked(config)
+    told = registry("relay")
+    metrics = RelayMetrics(told, topics=catalogue.topics)
+    wake, stop = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        wake.set()
+
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, end)
+    watch = TopicWatch(Cluster(config), catalogue.topics, config, changed=wake.set)
+    leadership = Leadership(config.data_dir, metrics.leader)
+    health = RelayHealth(watch, leadership)
+    ops.serve(
+        ops.blueprint(told, alive=health.alive, ready=health.ready), config.metrics_host, config.relay_metrics_port
+    )
+    if not leadership.wait(stop):
+        return
+    journal = SqliteJournal(config.data_dir, limit=config.journal_limit, flush=False)
+    mover = Relay(
+        journal,
+        lambda: KafkaPublisher(config, journal_id=journal.journal_id, wake=wake.set),
+        watch,
+        metrics,
+        topics=catalogue.topics,
+        window=config.relay_window,
+        wake=wake,
+    )
+    watch.start()
+    mover.run(stop, Chores(journal, Pulse(config.data_dir), watch, metrics, dedupe_days=config.dedupe_days))
+    watch.stop()
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _fail_stop() -> None:
+    """End this process: its journal cannot be trusted. A moment first, for the 503s of the last group to leave."""
+    log.critical("journal broken, stopping")
+    time.sleep(0.5)
+    os._exit(os.EX_IOERR)

@@ -1,0 +1,384 @@
+"""The command line `gridgov`."""
+
+import logging
+import logging.config
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+import orjson
+
+from schemas.catalogue import Catalogue
+from schemas.times import format_time
+from service import config as configuration
+from service import logs
+from service.auth import Keys, KeysError, Role
+from service.config import Config, ConfigError
+from service.journal import SqliteJournal
+from service.ports import JournalError
+from service.version import VERSION
+
+if TYPE_CHECKING:
+    from service.consume import Record
+
+
+def _fail(text: str, code: int = 1) -> NoReturn:
+    click.secho(text, fg="red", err=True)
+    sys.exit(code)
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the `Config`; wrong options end it with all problems listed (exit code 2)."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            config = configuration.load(os.environ)
+            logging.config.dictConfig(logs.settings(config.log_level))
+            command(config, *args, **kwargs)
+        except ConfigError as error:
+            _fail("configuration:\n" + "\n".join(f"  - {problem}" for problem in error.problems), 2)
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION)
+def main() -> None:
+    """gridgov takes repair and incident reports over HTTP, keeps them safe, and publishes them to Kafka.
+
+    \b
+    Try it:      gridgov run                     (or `make run` in a checkout: with a broker)
+    Send:        gridgov replay reports.ndjson
+    Receive:     gridgov consume --from-beginning
+    Look after:  gridgov journal status, gridgov topics, gridgov keys list
+
+    Every option is an environment variable; `gridgov config` shows them all.
+    """
+
+
+@main.command()
+@configured
+def web(config: Config) -> None:
+    """Run the web process: accept reports over HTTP into the journal."""
+    from granian import Granian  # noqa: PLC0415 - imports cost half a second that the other commands need not pay
+    from granian.constants import Interfaces  # noqa: PLC0415
+    from granian.log import LogLevels  # noqa: PLC0415
+
+    from service.app import checked  # noqa: PLC0415
+
+    checked(config)
+    Granian(
+        "service.app:web",
+        factory=True,
+        address=config.host,
+        port=config.port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=config.threads,
+        backpressure=config.threads * 4,
+        websockets=False,
+        workers_kill_timeout=10,
+        log_level=LogLevels(config.log_level.lower()),
+        log_dictconfig=logs.settings(config.log_level),
+    ).serve()
+
+
+@main.command()
+@configured
+def relay(config: Config) -> None:  # noqa: ARG001 - read again by the composition root
+    """Run the relay: publish the journal to Kafka. A second one waits as hot standby."""
+    from service.app import relay as run_relay  # noqa: PLC0415
+
+    run_relay()
+
+
+@main.command()
+@click.option("--with", "others", multiple=True, metavar="COMMAND", help="Keep this command going too, e.g. a broker.")
+@configured
+def run(config: Config, others: tuple[str, ...]) -> None:
+    """Run web and relay together on this machine, and keep them going.
+
+    A process that ends is started again with back-off; when one keeps ending, everything stops with exit code 1.
+    For production use systemd or Kubernetes (see deploy/).
+    """
+    from service.app import checked  # noqa: PLC0415
+    from service.processes import Child, GaveUp, keep  # noqa: PLC0415
+
+    checked(config)
+    ours = [Child(name, [sys.executable, "-m", "service.cli", name]) for name in ("web", "relay")]
+    theirs = [Child(command, shlex.split(command), essential=False) for command in others]
+    try:
+        keep([*ours, *theirs])
+    except GaveUp as error:
+        _fail(f"gave up: {error}")
+
+
+@main.command("config")
+@configured
+def show_config(config: Config) -> None:  # noqa: ARG001 - having one proves that the options are right
+    """Show every option: its name in the environment, value, default, unit and meaning."""
+    for option in configuration.options():
+        name, default = configuration.env_name(option), option.metadata["default"]
+        value = os.environ.get(name, default).strip()
+        changed = click.style(f"{name}={value}", bold=value != default)
+        unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
+        click.echo(f"{changed}\n    {option.metadata['doc']}{unit}; default {default or 'none'}")
+
+
+@main.command()
+@click.option("--apply", is_flag=True, help="Create the missing topics.")
+@configured
+def topics(config: Config, apply: bool) -> None:
+    """Show the catalogue's topics as the cluster has them, and what is missing or weak.
+
+    Exits with 1 while anything is. `--apply` creates missing topics with GRIDGOV_TOPIC_PARTITIONS and
+    GRIDGOV_TOPIC_REPLICATION; it never changes one that exists.
+    """
+    from service.topics import Cluster, ClusterUnreachable, weaknesses  # noqa: PLC0415
+
+    names = Catalogue.load(config.catalogue_dir).topics
+    cluster = Cluster(config)
+    try:
+        found = cluster.describe(names)
+        missing = [name for name, topic in found.items() if not topic.partitions]
+        if apply and missing:
+            errors = cluster.create(missing, partitions=config.topic_partitions, replication=config.topic_replication)
+            for name in missing:
+                click.echo(f"{name}: {errors.get(name, 'created')}")
+            found = cluster.describe(names)
+        auto = cluster.auto_creates()
+    except ClusterUnreachable as error:
+        _fail(f"no answer from {', '.join(config.kafka_servers)}: {error}")
+    finally:
+        cluster.close()
+    weak = False
+    for name, topic in found.items():
+        problems = weaknesses(topic, config)
+        weak = weak or bool(problems)
+        state = click.style("; ".join(problems), fg="yellow") if problems else "ok"
+        click.echo(f"{name:38} partitions {topic.partitions}  replicas {topic.replication}  {state}")
+    if auto:
+        click.secho("auto.create.topics.enable is on: a misspelt topic would be made instead of noticed", fg="yellow")
+    if weak:
+        sys.exit(1)
+
+
+@main.group()
+def keys() -> None:
+    """Keys of senders (who post reports) and readers (the sub-centre)."""
+
+
+@keys.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True)
+@configured
+def keys_add(config: Config, name: str, role: str) -> None:
+    """Make a key for NAME and print it, once. Running processes know it within a second.
+
+    At most two live keys per name: hand out the new one, then revoke the old one.
+    """
+    with _keys(config) as store:
+        secret = store.add(name, Role(role))
+    click.echo(secret)
+    click.echo("This key is shown once and kept nowhere. Use it as: Authorization: Bearer <key>", err=True)
+
+
+@keys.command("list")
+@configured
+def keys_list(config: Config) -> None:
+    """List all keys, revoked ones too; never a secret."""
+    with _keys(config) as store:
+        found = store.all()
+    for key in found:
+        click.echo(f"{key.id}  {key.role:7} {key.name:24} since {key.created_at}  {_ended(key.revoked_at)}")
+    if not found:
+        click.echo("no key: requests from this machine are let in as 'local', nobody else", err=True)
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+@configured
+def keys_revoke(config: Config, key_id: str) -> None:
+    """End the key KEY_ID (see `gridgov keys list`) within a second."""
+    with _keys(config) as store:
+        key = store.revoke(key_id)
+    click.echo(f"revoked {key.id} of {key.name}")
+
+
+@main.group()
+def journal() -> None:
+    """Look into the journal, and help parked messages on."""
+
+
+@journal.command("status")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@configured
+def journal_status(config: Config, as_json: bool) -> None:
+    """Show how many reports are accepted, settled, pending and parked, and whether the ledger adds up."""
+    with _journal(config) as store:
+        totals, fill = store.totals(), store.fill()
+    shown = {
+        "journal_id": store.journal_id,
+        **asdict(totals),
+        "used_bytes": fill.used,
+        "limit_bytes": fill.limit,
+        "oldest_pending_at": fill.oldest and format_time(fill.oldest),
+    }
+    if as_json:
+        click.echo(orjson.dumps(shown))
+    else:
+        for name, value in shown.items():
+            click.echo(f"{name:18} {'-' if value is None else value}")
+    if totals.mismatch:
+        _fail(f"the ledger is off by {totals.mismatch}: rows have left the journal behind gridgov's back")
+
+
+@journal.command("parked")
+@configured
+def journal_parked(config: Config) -> None:
+    """List the messages that Kafka would not take, with the reason."""
+    with _journal(config) as store:
+        found = store.parked()
+    for one in found:
+        click.echo(
+            f"{one.seq}  {format_time(one.parked_at)}  {one.topic}  case {one.case_id}  report {one.report_id} of"
+            f" {one.sender}  {one.size} bytes  {one.reason}: {one.detail}"
+        )
+    if not found:
+        click.echo("nothing is parked", err=True)
+
+
+@journal.command("requeue")
+@click.argument("seqs", nargs=-1, type=int)
+@click.option("--all", "everything", is_flag=True, help="Every parked message.")
+@configured
+def journal_requeue(config: Config, seqs: tuple[int, ...], everything: bool) -> None:
+    """Try parked messages again, after what made Kafka refuse them was mended.
+
+    Each gets a new journal-seq at the end of the line, so that consumers do not take it for a duplicate.
+    """
+    with _journal(config) as store:
+        chosen = [one.seq for one in store.parked()] if everything else list(seqs)
+        moved = store.requeue(chosen)
+    for old, new in moved.items():
+        click.echo(f"{old} -> {new}")
+    unknown = [str(seq) for seq in chosen if seq not in moved]
+    if unknown:
+        _fail(f"not parked: {', '.join(unknown)}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--url", help="Where the API is; default this machine's.")
+@click.option("--key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the API key.")
+@click.option("--batch", type=click.IntRange(1, 1000), default=100, show_default=True, help="Reports per request.")
+@click.option("--tries", type=click.IntRange(0, 10000), default=100, show_default=True, help="Before giving up.")
+@configured
+def replay(  # noqa: PLR0917 - click gives one per option
+    config: Config, file: Path, url: str | None, key_file: Path | None, batch: int, tries: int
+) -> None:
+    """Post the reports of FILE (NDJSON, one per line), in order.
+
+    Whatever is not answered is sent again under the same report_id, which is always safe; Retry-After is honoured.
+    Exits with 1 when reports were refused.
+    """
+    from service.replay import ReplayError, numbered_lines  # noqa: PLC0415
+    from service.replay import replay as post  # noqa: PLC0415
+
+    lines = numbered_lines(file)
+    key = key_file.read_text(encoding="ascii").strip() if key_file else None
+    with click.progressbar(length=len(lines), label=file.name, file=sys.stderr, show_pos=True) as bar:
+        try:
+            outcome = post(
+                lines,
+                url or f"http://{config.host}:{config.port}",
+                key=key,
+                batch=batch,
+                tries=tries,
+                progress=bar.update,
+            )
+        except ReplayError as error:
+            _fail(f"\nstopped: {error}\nwhat was answered is safe; run it again to send the rest")
+    click.echo(f"accepted {outcome.accepted}  duplicate {outcome.duplicates}  refused {len(outcome.refused)}")
+    for line, status, code, details in outcome.refused:
+        click.echo(f"  line {line}: {status} {code} {details}")
+    if outcome.refused:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--from-beginning", is_flag=True, help="Everything the topics hold, not only what comes from now on.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per message: place, headers and value.")
+@click.option("--duplicates", is_flag=True, help="Show duplicates too, marked; they are dropped otherwise.")
+@click.option("--idle", type=float, help="End after so many seconds without a message; default: go on until Ctrl-C.")
+@configured
+def consume(config: Config, from_beginning: bool, as_json: bool, duplicates: bool, idle: float | None) -> None:
+    """Read the topics, one line per message, dropping duplicates by journal-seq."""
+    from service.consume import consume as read  # noqa: PLC0415
+    from service.topics import ClusterUnreachable  # noqa: PLC0415
+
+    count = dropped = 0
+    try:
+        for record in read(
+            config, Catalogue.load(config.catalogue_dir).topics, from_beginning=from_beginning, idle=idle
+        ):
+            dropped += record.duplicate
+            if record.duplicate and not duplicates:
+                continue
+            count += 1
+            click.echo(_as_json(record) if as_json else _as_line(record))
+    except ClusterUnreachable as error:
+        _fail(f"no answer from {', '.join(config.kafka_servers)}: {error}")
+    except KeyboardInterrupt:
+        pass
+    click.echo(f"{count} messages, {dropped} duplicates", err=True)
+
+
+def _as_line(record: "Record") -> str:
+    value = orjson.loads(record.value)
+    name = (value["category_name"] or value["major_name"])["zh"]
+    mark = " duplicate" if record.duplicate else ""
+    return (
+        f"{value['occurred_at']}  {record.topic}[{record.partition}]@{record.offset}  {record.key}"
+        f"  {value['stage']:10} {value['category']} {name}  {value['report_id']}{mark}"
+    )
+
+
+def _as_json(record: "Record") -> bytes:
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset, "key": record.key}
+    shown = {**place, "headers": record.headers, "value": orjson.loads(record.value)}
+    return orjson.dumps(shown | ({"duplicate": True} if record.duplicate else {}))
+
+
+def _ended(revoked_at: str | None) -> str:
+    return f"revoked {revoked_at}" if revoked_at else "live"
+
+
+@contextmanager
+def _keys(config: Config) -> Iterator[Keys]:
+    try:
+        yield Keys(config.keys)
+    except KeysError as error:
+        _fail(str(error))
+
+
+@contextmanager
+def _journal(config: Config) -> Iterator[SqliteJournal]:
+    if not (config.data_dir / "journal.sqlite3").exists():
+        _fail(f"no journal in {config.data_dir} (GRIDGOV_DATA_DIR)")
+    try:
+        yield SqliteJournal(config.data_dir, limit=config.journal_limit)
+    except JournalError as error:
+        _fail(f"journal: {error}")
+
+
+if __name__ == "__main__":
+    main()

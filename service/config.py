@@ -1,0 +1,191 @@
+"""One frozen `Config` from the environment; each option declared once with name, default, parser, unit and meaning."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(Exception):
+    """What is wrong with the configuration: every problem, one line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _option(default: str, parse: Callable[[str], Any], unit: str, doc: str, *, env: str = "") -> Any:
+    return field(metadata={"default": default, "parse": parse, "unit": unit, "doc": doc, "env": env})
+
+
+def _text(raw: str) -> str:
+    if not raw:
+        raise ValueError("must not be empty")
+    return raw
+
+
+def _optional(raw: str) -> str | None:
+    return raw or None
+
+
+def _path(raw: str) -> Path:
+    return Path(_text(raw)).expanduser()
+
+
+def _optional_path(raw: str) -> Path | None:
+    return Path(raw).expanduser() if raw else None
+
+
+def _between(low: int, high: int) -> Callable[[str], int]:
+    def parse(raw: str) -> int:
+        if not (raw.isascii() and raw.isdigit() and low <= int(raw) <= high):
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(raw)
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        if raw not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return raw
+
+    return parse
+
+
+def _yes(raw: str) -> bool:
+    return _one_of("yes", "no")(raw) == "yes"
+
+
+def _servers(raw: str) -> tuple[str, ...]:
+    servers = tuple(part.strip() for part in raw.split(","))
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"{server!r} is not host:port")
+    return servers
+
+
+_PORT = _between(1, 65535)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every option of the service. Sizes in bytes; the names in the environment are in `options()`."""
+
+    data_dir: Path = _option("./var", _path, "path", "where the journal, locks and keys live; a local disk")
+    host: str = _option("127.0.0.1", _text, "address", "where the API listens")
+    port: int = _option("8080", _PORT, "port", "where the API listens")
+    metrics_host: str = _option("127.0.0.1", _text, "address", "where the metrics and probe ports listen")
+    web_metrics_port: int = _option("9464", _PORT, "port", "/metrics, /livez and /readyz of the web process")
+    relay_metrics_port: int = _option("9465", _PORT, "port", "/metrics, /livez and /readyz of the relay")
+    threads: int = _option("16", _between(1, 256), "threads", "requests answered at the same time")
+    queue: int = _option("1024", _between(16, 65536), "requests", "waiting for the journal; when full, 503")
+    keys_file: Path | None = _option("", _optional_path, "path", "API keys; default <data dir>/keys.json")
+    catalogue_dir: Path | None = _option("", _optional_path, "path", "the district's own catalogue; default: built in")
+    unknown_minor: str = _option(
+        "reject",
+        _one_of("reject", "accept_and_flag"),
+        "",
+        "what to do with a minor class that the catalogue does not know",
+    )
+    journal_limit: int = _option(
+        str(1 << 30), _between(1 << 20, 1 << 44), "bytes", "room for the journal; 503 above 90 %, again from 80 %"
+    )
+    allow_volatile: bool = _option("no", _yes, "yes|no", "let the journal live on tmpfs or overlay (tests, demos)")
+    dedupe_days: int = _option("7", _between(1, 3650), "days", "how long a repeated report_id is recognised")
+    kafka_servers: tuple[str, ...] = _option(
+        "127.0.0.1:9092", _servers, "host:port,…", "Kafka's first contacts", env="KAFKA_BOOTSTRAP_SERVERS"
+    )
+    kafka_protocol: str = _option(
+        "PLAINTEXT", _one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), "", "how to speak to Kafka"
+    )
+    kafka_ca_file: Path | None = _option("", _optional_path, "path", "CA certificates for SSL")
+    kafka_cert_file: Path | None = _option("", _optional_path, "path", "our certificate for mTLS")
+    kafka_key_file: Path | None = _option("", _optional_path, "path", "its private key")
+    kafka_sasl_mechanism: str = _option(
+        "SCRAM-SHA-512", _one_of("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"), "", "for the SASL_ protocols"
+    )
+    kafka_user: str | None = _option("", _optional, "", "SASL user")
+    kafka_password_file: Path | None = _option("", _optional_path, "path", "file whose first line is the SASL password")
+    relay_window: int = _option("100", _between(1, 10000), "messages", "handed to Kafka and unanswered, per topic")
+    create_topics: bool = _option("no", _yes, "yes|no", "let the relay create missing topics")
+    topic_partitions: int = _option("3", _between(1, 1000), "partitions", "of topics that are created")
+    topic_replication: int = _option("1", _between(1, 9), "replicas", "of topics that are created, and checked against")
+    log_level: str = _option("INFO", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "", "least severity that is logged")
+
+    @property
+    def keys(self) -> Path:
+        """The file of the API keys."""
+        return self.keys_file or self.data_dir / "keys.json"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the API can be reached from this machine only."""
+        return is_loopback(self.host)
+
+    def kafka_password(self) -> str | None:
+        """The SASL password, read when it is needed and kept nowhere."""
+        if self.kafka_password_file is None:
+            return None
+        return self.kafka_password_file.read_text(encoding="utf-8").splitlines()[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def env_name(option: Field[Any]) -> str:
+    """The option's name in the environment."""
+    return str(option.metadata["env"] or f"GRIDGOV_{option.name.upper()}")
+
+
+def options() -> tuple[Field[Any], ...]:
+    """All options in the order of their declaration."""
+    return fields(Config)
+
+
+def load(env: Mapping[str, str]) -> Config:
+    """The configuration that `env` describes. Raises `ConfigError` with all problems at once."""
+    values: dict[str, Any] = {}
+    problems = []
+    for option in options():
+        try:
+            values[option.name] = option.metadata["parse"](
+                env.get(env_name(option), option.metadata["default"]).strip()
+            )
+        except ValueError as error:
+            problems.append(f"{env_name(option)}={env.get(env_name(option), '')!r}: {error}")
+    known = {env_name(option) for option in options()}
+    problems += [
+        f"{name}: no such option (see `gridgov config`)"
+        for name in sorted(env)
+        if name.startswith("GRIDGOV_") and name not in known
+    ]
+    if not problems:
+        problems = _contradictions(config := Config(**values))
+        if not problems:
+            return config
+    raise ConfigError(problems)
+
+
+def _contradictions(config: Config) -> list[str]:
+    problems = []
+    for name in ("catalogue_dir", "kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_password_file"):
+        path = getattr(config, name)
+        if path is not None and not path.exists():
+            problems.append(f"GRIDGOV_{name.upper()}={str(path)!r}: no such file or directory")
+    if config.kafka_protocol.startswith("SASL") and not (config.kafka_user and config.kafka_password_file):
+        problems.append(f"GRIDGOV_KAFKA_PROTOCOL={config.kafka_protocol}: needs GRIDGOV_KAFKA_USER and _PASSWORD_FILE")
+    ports = {config.port, config.web_metrics_port, config.relay_metrics_port}
+    if len(ports) < 3:
+        problems.append("GRIDGOV_PORT, GRIDGOV_WEB_METRICS_PORT and GRIDGOV_RELAY_METRICS_PORT must differ")
+    return problems

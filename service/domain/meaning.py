@@ -1,0 +1,47 @@
+"""What a well-formed report means to this district: its topic, its names, and what is odd about it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from schemas.catalogue import Catalogue, Category, Major, Standing
+from schemas.reasons import Reason
+from schemas.report import Problem, Report, geographic_xy
+
+
+class Flag(StrEnum):
+    """What is odd about a report that is accepted all the same."""
+
+    UNKNOWN_MINOR = "unknown_minor"  # its major class is ours, its minor class is not
+    OUTSIDE_DISTRICT = "outside_district"  # geographic coordinates outside the district's box
+    AHEAD_OF_CLOCK = "ahead_of_clock"  # it happened after we received it, by the sender's clock
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """Where the report goes, and what is odd about it."""
+
+    major: Major
+    category: Category | None  # None for an open local code, or an unknown minor class
+    flags: tuple[Flag, ...]
+
+
+def examine(report: Report, catalogue: Catalogue, *, now_ms: int, accept_unknown_minor: bool) -> Meaning | Problem:
+    """The report's meaning, or what makes it mean nothing here."""
+    verdict = catalogue.lookup(report.kind, report.category)
+    if verdict.standing is Standing.OTHER_KIND:
+        other = "incident" if report.kind == "repair" else "repair"
+        return Problem("/category", Reason.CATEGORY_OF_OTHER_KIND, {"kind": other})
+    unknown = verdict.standing is Standing.UNKNOWN_MINOR
+    if verdict.major is None or (unknown and not accept_unknown_minor):
+        return Problem("/category", Reason.UNKNOWN_CATEGORY)
+    return Meaning(verdict.major, verdict.category, tuple(_flags(report, catalogue, now_ms, unknown)))
+
+
+def _flags(report: Report, catalogue: Catalogue, now_ms: int, unknown_minor: bool) -> list[Flag]:
+    flags = [Flag.UNKNOWN_MINOR] if unknown_minor else []
+    point = geographic_xy(report)
+    if point is not None and not catalogue.box.contains(*point):
+        flags.append(Flag.OUTSIDE_DISTRICT)
+    if report.occurred_at_ms > now_ms:
+        flags.append(Flag.AHEAD_OF_CLOCK)
+    return flags

@@ -1,0 +1,73 @@
+"""Whether a process can do its work, and what of the rest it should mention. Nothing outside is asked."""
+
+import time
+from pathlib import Path
+
+import orjson
+
+from service.journal import HARD_MARK, SqliteJournal
+from service.leader import Leadership
+from service.ops import Health, Readiness
+from service.ports import JournalError
+from service.topics import TopicWatch
+from service.writer import Writer
+
+PULSE_SECONDS = 10  # a relay's file older than this: it is not running, or hangs
+OLD_SECONDS = 60  # a pending message older than this is worth a word
+
+
+class WebHealth:
+    """Reads the journal and the relay's pulse file in `directory`."""
+
+    def __init__(self, journal: SqliteJournal, writer: Writer, directory: Path) -> None:
+        self._journal, self._writer, self._pulse = journal, writer, directory / "relay.json"
+
+    def alive(self) -> bool:
+        """Whether this process can still write at all."""
+        return self._writer.alive
+
+    def ready(self) -> Readiness:
+        """Unready when a report would get a 503 now; degraded when reports are kept but do not reach Kafka."""
+        if self._writer.error is not None:
+            return Readiness(Health.UNREADY, ("journal_unavailable",))
+        try:
+            fill = self._journal.fill()
+        except JournalError:
+            return Readiness(Health.UNREADY, ("journal_unreadable",))
+        if fill.used >= fill.limit * HARD_MARK:
+            return Readiness(Health.UNREADY, ("journal_full",))
+        reasons = self._around()
+        if fill.oldest is not None and time.time() - fill.oldest / 1000 > OLD_SECONDS:
+            reasons.append("backlog_old")
+        if fill.parked:
+            reasons.append("messages_parked")
+        return Readiness(Health.DEGRADED if reasons else Health.READY, tuple(reasons))
+
+    def _around(self) -> list[str]:
+        try:
+            pulse = orjson.loads(self._pulse.read_bytes())
+        except (OSError, ValueError):
+            return ["relay_silent"]
+        if time.time() - pulse["at"] / 1000 > PULSE_SECONDS:
+            return ["relay_silent"]
+        reasons = [] if pulse["connected"] else ["kafka_unreachable"]
+        return reasons + [f"topic_{why}:{name}" for name, why in sorted(pulse["paused"].items())]
+
+
+class RelayHealth:
+    """A standby is as ready as a leader: it has nothing to do yet."""
+
+    def __init__(self, watch: TopicWatch, leadership: Leadership) -> None:
+        self._watch, self._leadership = watch, leadership
+
+    def alive(self) -> bool:
+        """The process answers; whether its loop turns is told by the heartbeat metric and the pulse file."""
+        return True
+
+    def ready(self) -> Readiness:
+        """Degraded while a leader cannot reach Kafka, or a topic is paused."""
+        if not self._leadership.leading:
+            return Readiness(Health.READY, ("standby",))
+        reasons = [] if self._watch.reachable else ["kafka_unreachable"]
+        reasons += [f"topic_{topic.pause}:{name}" for name, topic in sorted(self._watch.topics.items()) if topic.pause]
+        return Readiness(Health.DEGRADED if reasons else Health.READY, tuple(reasons))

@@ -1,0 +1,128 @@
+"""The use case: a report becomes a message, the message goes to the journal, and only then there is an answer."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from schemas import event, report, wire
+from schemas.catalogue import Catalogue, Category, Major
+from schemas.reasons import Reason
+from schemas.report import Invalid, Problem, Report
+from service.domain.meaning import Meaning, examine
+from service.metrics import WebMetrics
+from service.ports import Conflict, Message, Receipt
+
+_IDENTIFIER = re.compile(report.IDENTIFIER)
+
+
+class Submit(Protocol):
+    """What intake needs of the journal's writer."""
+
+    def submit(self, messages: Sequence[Message]) -> list[Receipt | Conflict]:
+        """One answer per message, after the flush. Raises `JournalError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One report that was not taken: the code of the answer and every problem found."""
+
+    reason: Reason
+    problems: tuple[Problem, ...] = ()
+    report_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    report: Report
+    meaning: Meaning
+    message: Message
+
+
+class Intake:
+    """Takes reports of one sender at a time. `clock` gives Unix milliseconds."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        writer: Submit,
+        metrics: WebMetrics,
+        *,
+        clock: Callable[[], int],
+        accept_unknown_minor: bool,
+    ) -> None:
+        self._catalogue, self._writer, self._metrics = catalogue, writer, metrics
+        self._clock, self._accept_unknown_minor = clock, accept_unknown_minor
+
+    def accept(
+        self, sender: str, items: Sequence[object], *, traceparent: str | None = None
+    ) -> list[Receipt | Refused]:
+        """One answer per parsed item (or `wire.Unreadable` in its place), in order.
+
+        The good ones are flushed to the journal together before this returns; the bad ones cost them nothing.
+        Raises `JournalError`: then nothing at all is promised.
+        """
+        prepared = [self._prepare(sender, item, traceparent) for item in items]
+        good = [one for one in prepared if isinstance(one, _Prepared)]
+        answers = iter(self._writer.submit([one.message for one in good]) if good else [])
+        return [one if isinstance(one, Refused) else self._answered(one, next(answers)) for one in prepared]
+
+    def _prepare(self, sender: str, item: object, traceparent: str | None) -> _Prepared | Refused:
+        if isinstance(item, wire.Unreadable):
+            return Refused(item.reason)
+        if not isinstance(item, dict):
+            return Refused(Reason.NOT_AN_OBJECT)
+        now = self._clock()
+        try:
+            loaded = report.load(item, now_ms=now)
+        except Invalid as invalid:
+            return Refused(Reason.INVALID_REPORT, invalid.problems, _id_of(item))
+        meaning = examine(loaded, self._catalogue, now_ms=now, accept_unknown_minor=self._accept_unknown_minor)
+        if isinstance(meaning, Problem):
+            return Refused(Reason.INVALID_REPORT, (meaning,), loaded.report_id)
+        return _Prepared(loaded, meaning, self._message(sender, loaded, meaning, now, traceparent))
+
+    def _message(self, sender: str, loaded: Report, meaning: Meaning, now: int, traceparent: str | None) -> Message:
+        headers = event.headers(loaded, sender=sender, traceparent=traceparent)
+        value = event.build(
+            loaded,
+            received_at_ms=now,
+            flags=meaning.flags,
+            edition=self._catalogue.edition,
+            major_name=_names(meaning.major),
+            category_name=_names(meaning.category) if meaning.category else None,
+        )
+        return Message(
+            sender=sender,
+            report_id=loaded.report_id,
+            fingerprint=loaded.fingerprint(),
+            case_id=loaded.case_id,
+            topic=meaning.major.topic,
+            headers=orjson.dumps({name: text.decode() for name, text in headers}),
+            value=value,
+            received_at=now,
+        )
+
+    def _answered(self, one: _Prepared, answer: Receipt | Conflict) -> Receipt | Refused:
+        if isinstance(answer, Conflict):
+            return Refused(Reason.CONFLICT, report_id=answer.report_id)
+        result = "duplicate" if answer.duplicate else "accepted"
+        self._metrics.reports.labels(one.report.kind, one.report.major, one.report.stage, result).inc()
+        if not answer.duplicate:
+            delay = one.message.received_at - one.report.occurred_at_ms
+            self._metrics.delay.labels(one.report.kind).observe(max(0, delay) / 1000)
+            for flag in one.meaning.flags:
+                self._metrics.flags.labels(flag).inc()
+        return answer
+
+
+def _names(named: Major | Category) -> event.Names:
+    return event.Names(named.zh, named.en)
+
+
+def _id_of(item: dict[str, object]) -> str | None:
+    """The id of a report that is wrong, for the batch's result line, if at least the id is right."""
+    given = item.get("report_id")
+    return given if isinstance(given, str) and _IDENTIFIER.fullmatch(given) else None

@@ -1,0 +1,110 @@
+"""What makes one relay the leader of a journal, and what a leader does beside publishing."""
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+import orjson
+from prometheus_client import Gauge
+
+from service.journal import SqliteJournal
+from service.metrics import RelayMetrics
+from service.ports import JournalFull, JournalUnavailable
+from service.topics import TopicWatch
+
+log = logging.getLogger(__name__)
+
+STANDBY_SECONDS = 0.25
+LEDGER_SECONDS = 5.0
+TIDY_SECONDS = 60.0
+DAY_MS = 86_400_000
+
+
+class Leadership:
+    """The lock that makes one relay the leader of a journal; the kernel frees it when the process dies."""
+
+    def __init__(self, directory: Path, told: Gauge) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.leading = False
+        self._told = told
+        self._fd = os.open(directory / "relay.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def wait(self, stop: threading.Event) -> bool:
+        """Stand by until this process leads; False when asked to stop before that."""
+        told = False
+        while not stop.is_set():
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not told:
+                    log.info("standing by, another relay leads")
+                    told = True
+                stop.wait(STANDBY_SECONDS)
+            else:
+                self.leading = True
+                self._told.set(1)
+                return True
+        return False
+
+
+class Pulse:
+    """Tells the other processes, through a small file beside the journal, that the relay lives and how it fares."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "relay.json"
+        self._next = 0.0
+
+    def beat(self, *, connected: bool, paused: dict[str, str]) -> None:
+        """Write at most once a second; the file is replaced whole."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 1
+        status = {"at": int(time.time() * 1000), "pid": os.getpid(), "connected": connected, "paused": paused}
+        draft = self._path.with_suffix(".new")
+        draft.write_bytes(orjson.dumps(status))
+        draft.replace(self._path)
+
+
+class Chores:
+    """The leader's housekeeping between two turns: pulse, ledger, old receipts, free pages; cheap when none is due."""
+
+    def __init__(
+        self, journal: SqliteJournal, pulse: Pulse, watch: TopicWatch, metrics: RelayMetrics, *, dedupe_days: int
+    ) -> None:
+        self._journal, self._pulse, self._watch, self._metrics = journal, pulse, watch, metrics
+        self._keep_ms = dedupe_days * DAY_MS
+        self._count_at = 0.0
+        self._tidy_at = time.monotonic() + TIDY_SECONDS
+
+    def __call__(self) -> None:
+        """Do what is due."""
+        self._metrics.heartbeat.set_to_current_time()
+        self._pulse.beat(connected=self._watch.reachable, paused=self._paused())
+        try:
+            self._count()
+            self._tidy()
+        except (JournalFull, JournalUnavailable) as error:
+            log.warning("housekeeping put off", extra={"error": str(error)})
+
+    def _paused(self) -> dict[str, str]:
+        return {name: topic.pause.value for name, topic in self._watch.topics.items() if topic.pause}
+
+    def _count(self) -> None:
+        if time.monotonic() < self._count_at:
+            return
+        totals = self._journal.totals()
+        if totals.mismatch:
+            log.error("ledger mismatch", extra={"messages": totals.mismatch})
+        self._metrics.mismatch.set(totals.mismatch)
+        self._count_at = time.monotonic() + LEDGER_SECONDS
+
+    def _tidy(self) -> None:
+        if time.monotonic() < self._tidy_at:
+            return
+        more = self._journal.forget(int(time.time() * 1000) - self._keep_ms)
+        if self._journal.fill().oldest is None:
+            self._journal.tidy()
+        self._tidy_at = time.monotonic() + (0.1 if more else TIDY_SECONDS)

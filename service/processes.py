@@ -1,0 +1,110 @@
+"""`gridgov run`: keeps a few processes going together. Not for production, where systemd or Kubernetes does this.
+
+A child that ends is started again with back-off; one that keeps ending makes the whole give up, loudly. Children die
+with us even when we are SIGKILLed: the kernel tells them (PR_SET_PDEATHSIG), so no orphan goes on answering.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+HEALTHY_SECONDS = 10.0  # a child that lived this long starts with a clean record
+BACKOFF_SECONDS = (0.5, 1, 2, 4, 8)  # before the 1st, 2nd, … start in a row; after the last one we give up
+STOP_SECONDS = 15.0  # from SIGTERM to SIGKILL
+LOOK_SECONDS = 0.1
+
+
+class GaveUp(Exception):
+    """A child would not stay alive."""
+
+
+def die_with_parent(sign: int = signal.SIGKILL) -> None:
+    """Have the kernel end this process when its parent dies, also by SIGKILL. Linux only; elsewhere does nothing."""
+    parent = os.getppid()
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is None:
+        return
+    prctl(PR_SET_PDEATHSIG, int(sign))
+    if os.getppid() != parent:  # it died while we were asking
+        os.kill(os.getpid(), sign)
+
+
+@dataclass(slots=True)
+class Child:
+    """One process to keep going. `stop_last` outlives the others: a broker that the relay still drains into."""
+
+    name: str
+    command: Sequence[str]
+    essential: bool = True  # whether we give up when it keeps ending
+    failures: int = 0
+    started: float = 0.0
+    start_at: float = 0.0
+    process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+
+
+def keep(children: Sequence[Child]) -> None:
+    """Run until SIGTERM or SIGINT, then stop the children in order. Raises `GaveUp`."""
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, stop)
+    try:
+        while not stopping:
+            for child in children:
+                _look_after(child)
+            time.sleep(LOOK_SECONDS)
+    finally:
+        for child in children:
+            _end(child)
+
+
+def _look_after(child: Child) -> None:
+    now = time.monotonic()
+    if child.process is None:
+        if now >= child.start_at:
+            child.process = _start(child.command)
+            child.started = now
+            log.info("started", extra={"child": child.name, "pid": child.process.pid})
+        return
+    code = child.process.poll()
+    if code is None:
+        return
+    child.process = None
+    child.failures = 0 if now - child.started > HEALTHY_SECONDS else child.failures
+    if child.failures >= len(BACKOFF_SECONDS):
+        if child.essential:
+            raise GaveUp(f"{child.name} ended {child.failures + 1} times in a row, last with exit code {code}")
+        child.failures -= 1
+    wait = BACKOFF_SECONDS[child.failures]
+    child.failures += 1
+    child.start_at = now + wait
+    log.error("ended, starting again", extra={"child": child.name, "exit_code": code, "seconds": wait})
+
+
+def _start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
+    # A session of its own: Ctrl-C reaches us alone, and we stop the children in order. One thread, so preexec is safe.
+    return subprocess.Popen(command, preexec_fn=die_with_parent, start_new_session=True)  # noqa: S603, PLW1509
+
+
+def _end(child: Child) -> None:
+    if child.process is None:
+        return
+    child.process.terminate()
+    try:
+        child.process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        log.error("killed, it would not stop", extra={"child": child.name})
+        child.process.kill()
+        child.process.wait()

@@ -1,0 +1,165 @@
+"""The Kafka side of the relay: an idempotent producer that stops dead at its first failure.
+
+Order is kept because nothing later can overtake what failed: there is no delivery timeout worth the name (a batch
+that expires lets its successors pass), and the first permanent failure of any batch ends the producer before it
+sends another one. The relay then settles what was delivered and builds a new producer from the lowest message that
+was not. Only `service.publisher`, `service.topics` and `service.consume` know kafka-python.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import orjson
+from kafka import KafkaProducer
+from kafka import errors as kafka
+
+from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
+from service.config import Config
+from service.ports import (
+    Delivery,
+    Failure,
+    ParkReason,
+    PauseReason,
+    Pending,
+    PublisherBroken,
+    RecordRefused,
+    TopicUnavailable,
+)
+
+log = logging.getLogger(__name__)
+
+# Whose fault a permanent failure is. What is not listed is nobody's in particular: back off, build a new producer.
+RECORD_FAULTS: dict[type[BaseException], ParkReason] = {
+    kafka.MessageSizeTooLargeError: ParkReason.RECORD_TOO_LARGE,
+    kafka.RecordListTooLargeError: ParkReason.RECORD_TOO_LARGE,
+    kafka.InvalidRecordError: ParkReason.RECORD_REFUSED,
+    kafka.InvalidTimestampError: ParkReason.RECORD_REFUSED,
+}
+SPLIT_TO_ONE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)  # the client splits before it fails
+TOPIC_FAULTS: dict[type[BaseException], PauseReason] = {
+    kafka.TopicAuthorizationFailedError: PauseReason.UNAUTHORISED,
+    kafka.UnknownTopicOrPartitionError: PauseReason.MISSING,
+    kafka.InvalidTopicError: PauseReason.MISSING,
+    kafka.PolicyViolationError: PauseReason.UNAUTHORISED,
+}
+METADATA_WAIT_MS = 500  # send() blocks this long at most when a topic has just vanished; the topic watch comes first
+NEVER_EXPIRE_MS = 2**31 - 1
+
+
+def connection(config: Config) -> dict[str, Any]:
+    """kafka-python's settings for reaching and entering the cluster, for any of its clients."""
+    return {
+        "bootstrap_servers": list(config.kafka_servers),
+        "security_protocol": config.kafka_protocol,
+        "ssl_cafile": config.kafka_ca_file and str(config.kafka_ca_file),
+        "ssl_certfile": config.kafka_cert_file and str(config.kafka_cert_file),
+        "ssl_keyfile": config.kafka_key_file and str(config.kafka_key_file),
+        "sasl_mechanism": config.kafka_sasl_mechanism if config.kafka_protocol.startswith("SASL") else None,
+        "sasl_plain_username": config.kafka_user,
+        "sasl_plain_password": config.kafka_password(),
+        "request_timeout_ms": 10_000,
+        "reconnect_backoff_max_ms": 1_000,
+        "bootstrap_timeout_ms": 5_000,
+    }
+
+
+class KafkaPublisher:
+    """One producer from its birth to its first failure. Raises `PublisherBroken` when no broker answers.
+
+    `wake` is called from the client's thread whenever there is news.
+    """
+
+    def __init__(self, config: Config, *, journal_id: str, wake: Callable[[], None]) -> None:
+        self._journal_id = journal_id.encode()
+        self._wake = wake
+        self._delivered: deque[Delivery] = deque()
+        self._failure: Failure | None = None
+        try:
+            self._producer: Any = KafkaProducer(
+                **connection(config),
+                client_id="gridgov-relay",
+                acks="all",
+                enable_idempotence=True,
+                delivery_timeout_ms=NEVER_EXPIRE_MS,
+                max_block_ms=METADATA_WAIT_MS,
+                allow_auto_create_topics=False,
+                batch_size=256 * 1024,
+                linger_ms=1,
+                metadata_max_age_ms=30_000,
+            )
+        except (kafka.KafkaError, OSError) as error:
+            raise PublisherBroken(_text(error)) from error
+
+    def send(self, message: Pending) -> None:
+        """See `ports.Publisher.send`."""
+        if self._failure is not None:
+            raise PublisherBroken(self._failure.error)
+        try:
+            future = self._producer.send(
+                message.topic, key=message.case_id.encode(), value=message.value, headers=self._headers(message)
+            )
+        except kafka.KafkaTimeoutError as error:
+            raise TopicUnavailable(PauseReason.MISSING) from error
+        except (kafka.MessageSizeTooLargeError, ValueError, TypeError) as error:
+            raise RecordRefused(RECORD_FAULTS.get(type(error), ParkReason.RECORD_REFUSED), _text(error)) from error
+        except kafka.KafkaError as error:
+            self._note(message.seq, error)
+            raise PublisherBroken(_text(error)) from error
+        future.add_callback(partial(self._acknowledged, message.seq))
+        future.add_errback(partial(self._failed, message.seq))
+
+    def deliveries(self) -> list[Delivery]:
+        """See `ports.Publisher.deliveries`."""
+        return [self._delivered.popleft() for _ in range(len(self._delivered))]
+
+    def failure(self) -> Failure | None:
+        """See `ports.Publisher.failure`."""
+        return self._failure
+
+    def close(self) -> None:
+        """See `ports.Publisher.close`."""
+        self._halt()
+        self._producer._sender.join(10)
+        with suppress(kafka.KafkaError):  # nothing is left to flush; this lets go of the client's own resources
+            self._producer.close(timeout=0)
+
+    def _halt(self) -> None:
+        """End the sender thread before it sends another batch; from its own callbacks too.
+
+        `close(timeout=0)` is no way to do this: it raises from its flush and leaves the sender running (3.0.12).
+        """
+        self._producer._sender.force_close()
+
+    def _headers(self, message: Pending) -> list[tuple[str, bytes]]:
+        headers = [(name, value.encode()) for name, value in orjson.loads(message.headers).items()]
+        return [
+            *headers,
+            (JOURNAL_ID, self._journal_id),
+            (JOURNAL_SEQ, b"%d" % message.seq),
+            (ATTEMPT, b"%d" % message.attempt),
+        ]
+
+    def _acknowledged(self, seq: int, record: Any) -> None:
+        self._delivered.append(Delivery(seq, record.partition, record.offset, int(time.time() * 1000)))
+        self._wake()
+
+    def _failed(self, seq: int, error: BaseException) -> None:
+        self._note(seq, error)
+        self._halt()
+        self._wake()
+
+    def _note(self, seq: int, error: BaseException) -> None:
+        if self._failure is None:  # what comes after the first one are batches given up by the halt
+            refused, paused = RECORD_FAULTS.get(type(error)), TOPIC_FAULTS.get(type(error))
+            self._failure = Failure(
+                seq, type(error).__name__, _text(error), refused, isinstance(error, SPLIT_TO_ONE), paused
+            )
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

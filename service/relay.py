@@ -1,0 +1,281 @@
+"""The relay: the process that publishes the journal. One leader per journal, by lock; others wait as hot standby.
+
+Per topic, messages are handed to Kafka in `seq` order within a window, so that a topic that takes nothing never
+holds the others up. Three kinds of failure:
+
+- the record's: it is parked with its reason, and the rest goes on;
+- the topic's: the topic is paused and tried again, the others flow;
+- anything else: settle what was delivered, build a new publisher, go on from the lowest undelivered `seq`.
+
+All three end the publisher, so that nothing can overtake what failed; the window is what may then be sent twice.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from service.metrics import RelayMetrics
+from service.ports import (
+    Delivery,
+    Failure,
+    Journal,
+    JournalFull,
+    JournalUnavailable,
+    ParkReason,
+    PauseReason,
+    Pending,
+    Publisher,
+    PublisherBroken,
+    RecordRefused,
+    TopicUnavailable,
+)
+from service.topics import Topic
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 0.01  # how often an idle relay looks for new messages
+STALL_SECONDS = 30.0  # nothing acknowledged for so long on a healthy topic: the publisher itself must be sick
+BACKOFF_SECONDS = (0.2, 5.0)  # first and longest pause before trying again
+JOURNAL_WAIT_SECONDS = 1.0
+DRAIN_SECONDS = 3.0  # patience for what is in flight when asked to stop
+RECORD_OVERHEAD = 512  # bytes of framing and added headers per record, estimated generously
+
+
+class Watch(Protocol):
+    """What the relay asks of `service.topics.TopicWatch`."""
+
+    reachable: bool
+    topics: dict[str, Topic]
+
+    def pause(self, name: str) -> PauseReason | None:
+        """Why nothing can be published to a topic."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One topic's way to Kafka."""
+
+    topic: str
+    cursor: int = 0  # the highest seq read from the journal
+    more: bool = True  # the journal may hold messages beyond the cursor
+    in_flight: dict[int, tuple[Pending, float]] = field(default_factory=dict)  # seq → message, monotonic time
+    single_upto: int = 0  # one at a time up to this seq, to find the record that Kafka refuses
+    retry_at: float = 0.0
+    backoff: float = 0.0
+
+    def room(self, window: int) -> int:
+        """How many more messages may be handed over."""
+        return (1 if self.cursor < self.single_upto else window) - len(self.in_flight)
+
+    def rewind(self) -> None:
+        """Start again from the lowest message that is still pending."""
+        self.cursor, self.more = 0, True
+        self.in_flight.clear()
+
+
+class Relay:
+    """Moves messages from the journal to Kafka, one `turn` after the other, all on one thread.
+
+    `connect` builds a publisher, raising `PublisherBroken`; `wake` is set by whoever has news.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        connect: Callable[[], Publisher],
+        watch: Watch,
+        metrics: RelayMetrics,
+        *,
+        topics: Iterable[str],
+        window: int,
+        wake: threading.Event,
+    ) -> None:
+        self._journal, self._connect, self._watch, self._metrics = journal, connect, watch, metrics
+        self._lanes = {topic: Lane(topic) for topic in topics}
+        self._window, self._wake = window, wake
+        self._publisher: Publisher | None = None
+        self._rewind = False  # the last publisher ended with messages in flight: begin at the lowest undelivered
+        self._unsaved: list[Delivery] = []  # acknowledged by Kafka, not yet marked in the journal
+        self._version = -1
+        self._retry_at = self._backoff = 0.0
+
+    def run(self, stop: threading.Event, each_turn: Callable[[], None]) -> None:
+        """Turn until `stop`, then wait a little for what is in flight. Raises `JournalError`."""
+        self._journal.reattempt()  # a leader before us may have sent what it could not settle
+        while not stop.is_set():
+            try:
+                self.turn()
+            except (JournalFull, JournalUnavailable) as error:  # it passes; what is acknowledged stays in `_unsaved`
+                log.warning("journal not written", extra={"error": str(error)})
+                self._look_again()
+                stop.wait(JOURNAL_WAIT_SECONDS)
+            each_turn()
+            self._wake.wait(IDLE_SECONDS)
+            self._wake.clear()
+        end = time.monotonic() + DRAIN_SECONDS
+        while any(lane.in_flight for lane in self._lanes.values()) and time.monotonic() < end:
+            self._reap()
+            self._save({})
+            self._wake.wait(IDLE_SECONDS)
+        self._drop_publisher()
+        self._save({})
+
+    def turn(self) -> None:
+        """Settle what Kafka acknowledged, deal with a failure, hand over what there is room for."""
+        if self._rewind:
+            self._start_over()
+        if self._publisher is None and time.monotonic() >= self._retry_at:
+            self._build()
+        self._reap()
+        if self._publisher is not None and (failure := self._publisher.failure() or self._stalled()) is not None:
+            self._recover(failure)
+        if self._publisher is not None:
+            batch = self._read()
+            self._save({topic: messages[-1].seq for topic, messages in batch.items()})
+            for topic, messages in batch.items():
+                self._send(self._publisher, self._lanes[topic], messages)
+        self._metrics.in_flight.set(sum(len(lane.in_flight) for lane in self._lanes.values()))
+        self._metrics.connected.set(self._publisher is not None and self._watch.reachable)
+
+    # ---- handing over ----
+
+    def _build(self) -> None:
+        try:
+            self._publisher = self._connect()
+        except PublisherBroken as error:
+            log.log(
+                logging.DEBUG if self._backoff else logging.WARNING, "kafka not reached", extra={"error": str(error)}
+            )
+            self._wait_before_building()
+        else:
+            log.info("publisher ready")
+
+    def _read(self) -> dict[str, list[Pending]]:
+        version = self._journal.version()
+        news, self._version = version != self._version, version
+        batch = {}
+        for lane in self._lanes.values():
+            lane.more = lane.more or news
+            paused = self._watch.pause(lane.topic) is not None or time.monotonic() < lane.retry_at
+            self._metrics.paused.labels(lane.topic).set(paused)
+            room = lane.room(self._window)
+            if paused or room <= 0 or not lane.more:
+                continue
+            messages = self._journal.pending(lane.topic, lane.cursor, room)
+            lane.more = len(messages) == room
+            if messages:
+                batch[lane.topic] = messages
+        return batch
+
+    def _send(self, publisher: Publisher, lane: Lane, messages: list[Pending]) -> None:
+        limit = self._watch.topics[lane.topic].max_message_bytes
+        for message in messages:
+            try:
+                if message.size + RECORD_OVERHEAD > limit:
+                    detail = f"{message.size} bytes, {lane.topic} takes {limit} with framing"
+                    raise RecordRefused(ParkReason.RECORD_TOO_LARGE, detail)
+                publisher.send(message)
+            except RecordRefused as refused:
+                self._park(lane, message.seq, refused.reason, refused.detail)
+            except TopicUnavailable as error:
+                self._pause(lane, error.reason)
+                return
+            except PublisherBroken:
+                return  # the next turn finds the failure
+            else:
+                lane.in_flight[message.seq] = (message, time.monotonic())
+            lane.cursor = message.seq
+
+    # ---- settling ----
+
+    def _reap(self) -> None:
+        if self._publisher is not None:
+            self._unsaved += self._publisher.deliveries()
+
+    def _save(self, upto: dict[str, int]) -> None:
+        """One transaction: what was acknowledged, and what is about to be handed over."""
+        if not (self._unsaved or upto):
+            return
+        self._journal.hand_over(upto, self._unsaved)
+        now = time.monotonic()
+        done, self._unsaved = {delivery.seq: delivery for delivery in self._unsaved}, []
+        for lane in self._lanes.values():
+            for seq in done.keys() & lane.in_flight.keys():
+                message, handed = lane.in_flight.pop(seq)
+                self._metrics.publishes.labels(lane.topic, "delivered").inc()
+                self._metrics.publish_seconds.labels(lane.topic).observe(now - handed)
+                self._metrics.ingest_lag.labels(lane.topic).observe(max(0, done[seq].at - message.received_at) / 1000)
+                lane.backoff = self._backoff = 0.0
+
+    # ---- failing ----
+
+    def _recover(self, failure: Failure) -> None:
+        self._drop_publisher()
+        self._rewind = True
+        lane = self._lane_of(failure.seq)
+        fault = "producer"
+        if lane is not None and failure.seq is not None and failure.refused is not None:
+            fault = "record"
+            self._refuse(lane, failure.seq, failure.refused, failure)
+        elif lane is not None and failure.paused is not None:
+            fault = "topic"
+            self._pause(lane, failure.paused)
+        else:
+            self._wait_before_building()
+        for name in [lane.topic] if lane else self._lanes:
+            self._metrics.errors.labels(name, fault).inc()
+        log.warning("publisher ended", extra={"fault": fault, "error": failure.error, "detail": failure.detail})
+
+    def _start_over(self) -> None:
+        self._save({})  # first, or what was delivered would be read as pending
+        self._journal.reattempt()
+        for lane in self._lanes.values():
+            lane.rewind()
+        self._rewind = False
+
+    def _look_again(self) -> None:
+        for lane in self._lanes.values():
+            lane.more = True
+
+    def _refuse(self, lane: Lane, seq: int, reason: ParkReason, failure: Failure) -> None:
+        if failure.alone or lane.cursor <= lane.single_upto:
+            self._park(lane, seq, reason, failure.detail)
+        else:
+            lane.single_upto = max(lane.in_flight)
+
+    def _park(self, lane: Lane, seq: int, reason: ParkReason, detail: str) -> None:
+        self._journal.park(seq, reason, detail, int(time.time() * 1000))
+        self._metrics.publishes.labels(lane.topic, "parked").inc()
+        log.error("message parked", extra={"seq": seq, "topic": lane.topic, "reason": reason.value, "detail": detail})
+
+    def _pause(self, lane: Lane, reason: PauseReason) -> None:
+        lane.backoff = min(max(lane.backoff * 2, BACKOFF_SECONDS[0]), BACKOFF_SECONDS[1])
+        lane.retry_at = time.monotonic() + lane.backoff
+        lane.more = True
+        log.warning("topic paused", extra={"topic": lane.topic, "reason": reason.value, "seconds": lane.backoff})
+
+    def _stalled(self) -> Failure | None:
+        if not self._watch.reachable:
+            return None  # the client itself waits for the cluster, and keeps order and sequence numbers meanwhile
+        now = time.monotonic()
+        for lane in self._lanes.values():
+            oldest = min((handed for _, handed in lane.in_flight.values()), default=now)
+            if now - oldest > STALL_SECONDS and self._watch.pause(lane.topic) is None:
+                return Failure(None, "Stalled", f"{lane.topic}: nothing acknowledged for {now - oldest:.0f} s")
+        return None
+
+    def _drop_publisher(self) -> None:
+        if self._publisher is not None:
+            self._publisher.close()
+            self._reap()
+            self._publisher = None
+
+    def _wait_before_building(self) -> None:
+        self._backoff = min(max(self._backoff * 2, BACKOFF_SECONDS[0]), BACKOFF_SECONDS[1])
+        self._retry_at = time.monotonic() + self._backoff
+
+    def _lane_of(self, seq: int | None) -> Lane | None:
+        return next((lane for lane in self._lanes.values() if seq in lane.in_flight), None)

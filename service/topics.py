@@ -1,0 +1,215 @@
+"""What the cluster says of the catalogue's topics: are they there, may we write, how strong are they."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka import errors as kafka
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from service.config import Config
+from service.ports import PauseReason
+from service.publisher import connection
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 2.0
+
+
+class ClusterUnreachable(Exception):
+    """No broker answered, or not in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic as the cluster describes it; `partitions` is 0 when there is none."""
+
+    name: str
+    partitions: int = 0
+    replication: int = 0
+    in_sync: int = 0  # the smallest number of in-sync replicas over its partitions
+    leaderless: bool = False
+    writable: bool = True
+    min_in_sync: int = 1
+    max_message_bytes: int = 1_048_588
+
+    @property
+    def pause(self) -> PauseReason | None:
+        """Why nothing can be published to it now, or None."""
+        if not self.writable:
+            return PauseReason.UNAUTHORISED
+        if self.partitions == 0:
+            return PauseReason.MISSING
+        if self.leaderless:
+            return PauseReason.LEADERLESS
+        return PauseReason.TOO_FEW_REPLICAS if self.in_sync < self.min_in_sync else None
+
+
+class Cluster:
+    """The admin's view of the cluster, connected when first asked. Every method may raise `ClusterUnreachable`."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._admin: Any = None
+
+    def describe(self, names: Iterable[str]) -> dict[str, Topic]:
+        """Every named topic, the missing ones too."""
+        names = list(names)
+        described = {entry["name"]: entry for entry in self._ask(lambda admin: admin.describe_topics(names))}
+        there = [name for name, entry in described.items() if entry["partitions"]]
+        settings = self._settings(there) if there else {}
+        return {name: _topic(name, described.get(name), settings.get(name, {})) for name in names}
+
+    def create(self, names: Iterable[str], *, partitions: int, replication: int) -> dict[str, str]:
+        """Create topics; name → error for those that could not be."""
+        wanted = {name: {"num_partitions": partitions, "replication_factor": replication} for name in names}
+        errors: dict[str, str] = {}
+        for name, options in wanted.items():
+            try:
+                self._ask(partial(_create, name=name, options=options))
+            except kafka.TopicAlreadyExistsError:
+                continue
+            except kafka.BrokerResponseError as error:
+                errors[name] = f"{type(error).__name__}: {error}"
+        return errors
+
+    def auto_creates(self) -> bool:
+        """Whether the brokers create any topic that somebody names: a typing error would then lose its reports."""
+        nodes = self._ask(lambda admin: admin.describe_cluster())["brokers"]
+        node = str(nodes[0]["broker_id"])
+        resource = ConfigResource(ConfigResourceType.BROKER, node, {"auto.create.topics.enable": None})
+        found = self._ask(lambda admin: admin.describe_configs([resource], config_filter="all"))
+        return bool(found["broker"][node]["auto.create.topics.enable"]["value"] == "true")
+
+    def close(self) -> None:
+        """Let the connection go."""
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            with suppress(Exception):  # it is broken already, or about to be forgotten
+                admin.close()
+
+    def _settings(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        wanted = {"max.message.bytes": None, "min.insync.replicas": None}
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name, dict(wanted)) for name in names]
+        try:
+            found = self._ask(lambda admin: admin.describe_configs(resources, config_filter="all"))
+        except kafka.AuthorizationError:  # we may write but not describe configurations: go by the defaults
+            return {}
+        return dict(found.get("topic", {}))
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        try:
+            if self._admin is None:
+                self._admin = KafkaAdminClient(**connection(self._config), client_id="gridgov-topics")
+            return question(self._admin)
+        except kafka.BrokerResponseError as error:
+            if error.retriable:
+                raise ClusterUnreachable(f"{type(error).__name__}: {error}") from error
+            raise
+        except (kafka.KafkaError, OSError) as error:
+            self.close()
+            raise ClusterUnreachable(f"{type(error).__name__}: {error}") from error
+
+
+def _create(admin: Any, *, name: str, options: dict[str, int]) -> None:
+    admin.create_topics({name: options})
+
+
+def _topic(name: str, entry: dict[str, Any] | None, settings: dict[str, Any]) -> Topic:
+    if entry is None or not entry["partitions"]:
+        denied = entry is not None and kafka.for_code(entry["error_code"]) is kafka.TopicAuthorizationFailedError
+        return Topic(name, writable=not denied)
+    parts = entry["partitions"]
+    allowed = entry.get("authorized_operations")
+    return Topic(
+        name,
+        partitions=len(parts),
+        replication=min(len(part["replica_nodes"]) for part in parts),
+        in_sync=min(len(part["isr_nodes"]) for part in parts),
+        leaderless=any(part["leader_id"] < 0 for part in parts),
+        writable=not allowed or "WRITE" in allowed,
+        **{
+            field: int(settings[key]["value"])
+            for key, field in (("max.message.bytes", "max_message_bytes"), ("min.insync.replicas", "min_in_sync"))
+            if key in settings
+        },
+    )
+
+
+def weaknesses(topic: Topic, config: Config) -> list[str]:
+    """What an operator should mend about a topic, in words; empty when there is nothing."""
+    if topic.partitions == 0:
+        return ["missing"]
+    found = [f"paused: {topic.pause}"] if topic.pause else []
+    if topic.partitions < 3:
+        found.append(f"{topic.partitions} partition(s), 3 or more wanted")
+    if topic.replication < config.topic_replication:
+        found.append(f"replication {topic.replication}, {config.topic_replication} wanted")
+    if topic.replication >= 3 and topic.min_in_sync < 2:
+        found.append("min.insync.replicas 1: one broker's loss can lose acknowledged reports")
+    if topic.max_message_bytes < 256 * 1024:
+        found.append(f"max.message.bytes {topic.max_message_bytes}: large reports will be parked")
+    return found
+
+
+class TopicWatch:
+    """Asks the cluster every two seconds on a thread of its own; the relay looks at the last answer.
+
+    With `create_topics` it also creates what is missing. `changed` is called when an answer differs from the last.
+    """
+
+    def __init__(self, cluster: Cluster, names: Iterable[str], config: Config, changed: Callable[[], None]) -> None:
+        self._cluster, self._names, self._config, self._changed = cluster, tuple(names), config, changed
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="topic-watch", daemon=True)
+        self.reachable = False
+        self.topics: dict[str, Topic] = {}
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more; waits for the question under way, bounded."""
+        self._stop.set()
+        self._thread.join(10)
+        self._cluster.close()
+
+    def pause(self, name: str) -> PauseReason | None:
+        """Why nothing can be published to a topic as of the last answer, or None."""
+        topic = self.topics.get(name)
+        return topic.pause if topic else PauseReason.UNKNOWN
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            before = (self.reachable, self.topics)
+            try:
+                self._look()
+                self.reachable = True
+            except (ClusterUnreachable, kafka.KafkaError) as error:
+                log.log(
+                    logging.WARNING if self.reachable or not before[1] else logging.DEBUG,
+                    "cluster unreachable",
+                    extra={"error": str(error)[:300]},
+                )
+                self.reachable = False
+            if before != (self.reachable, self.topics):
+                self._changed()
+            self._stop.wait(WATCH_SECONDS)
+
+    def _look(self) -> None:
+        found = self._cluster.describe(self._names)
+        missing = [name for name, topic in found.items() if topic.pause is PauseReason.MISSING]
+        if missing and self._config.create_topics:
+            errors = self._cluster.create(
+                missing, partitions=self._config.topic_partitions, replication=self._config.topic_replication
+            )
+            for name, error in errors.items():
+                log.error("topic not created", extra={"topic": name, "error": error})
+            found = self._cluster.describe(self._names)
+        self.topics = found

@@ -1,0 +1,41 @@
+"""Fixtures that many kinds of test share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.broker import Broker, ExternalKafka, Kafka, run_script
+
+
+@pytest.fixture(scope="session")
+def kafka_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """The one broker of the session; ask for `kafka` or `breakable_kafka` instead."""
+    prepared = run_script("prepare")
+    if prepared.returncode:
+        pytest.fail(f"no Kafka to test with, and a test that was skipped proves nothing:\n{prepared.stderr}")
+    broker = Broker(tmp_path_factory.mktemp("kafka"))
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> Kafka:
+    """A running broker: the one in KAFKA_BOOTSTRAP_SERVERS if set, else this session's own."""
+    if bootstrap := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        return ExternalKafka(bootstrap)
+    own: Broker = request.getfixturevalue("kafka_of_this_session")
+    return own
+
+
+@pytest.fixture
+def breakable_kafka(kafka_of_this_session: Broker) -> Iterator[Broker]:
+    """This session's own broker, for a test that stops or kills it; running before and after the test."""
+    kafka_of_this_session.start()
+    yield kafka_of_this_session
+    kafka_of_this_session.start()
