@@ -18,12 +18,13 @@ from service.config import Config, ConfigError
 from service.domain.meaning import Flag
 from service.health import RelayHealth, WebHealth
 from service.intake import Intake
-from service.journal import SqliteJournal, unfit
+from service.journal import SqliteJournal
 from service.leader import Chores, Leadership, Pulse
 from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry
 from service.processes import die_with_parent
 from service.publisher import KafkaPublisher
 from service.relay import Relay
+from service.sqlite import unfit
 from service.topics import Cluster, TopicWatch
 from service.writer import Writer
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+EVERYTHING = 2**63 - 1  # a seq above all others
+
 
 class State(StrEnum):
     """Where an accepted report is."""
@@ -208,8 +210,11 @@ class Journal(Protocol):
     def pending(self, topic: str, after: int, limit: int) -> list[Pending]:
         """At most `limit` pending messages of a topic with seq > `after`, in seq order."""
 
-    def hand_over(self, upto: Mapping[str, int], settled: Iterable[Delivery]) -> None:
-        """Mark deliveries, and note per topic the highest seq that is about to be handed to Kafka."""
+    def hand_over(self, upto: Mapping[str, int], settled: Iterable[Delivery], folded: int) -> None:
+        """Mark deliveries, and note per topic the highest seq that is about to be handed to Kafka.
+
+        A settled message leaves the journal once the cases have it too: when its seq is at most `folded`.
+        """
 
     def reattempt(self) -> None:
         """Count one more attempt for every pending message that was handed over before."""

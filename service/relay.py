@@ -19,6 +19,7 @@ from typing import Protocol
 
 from service.metrics import RelayMetrics
 from service.ports import (
+    EVERYTHING,
     Delivery,
     Failure,
     Journal,
@@ -199,7 +200,7 @@ class Relay:
         """One transaction: what was acknowledged, and what is about to be handed over."""
         if not (self._unsaved or upto):
             return
-        self._journal.hand_over(upto, self._unsaved)
+        self._journal.hand_over(upto, self._unsaved, EVERYTHING)
         now = time.monotonic()
         done, self._unsaved = {delivery.seq: delivery for delivery in self._unsaved}, []
         for lane in self._lanes.values():

@@ -1,0 +1,154 @@
+"""How gridgov uses SQLite: one writer at a time across processes, flushed, short reads. Only here is apsw known."""
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from service.ports import JournalBroken, JournalError, JournalFull, JournalUnavailable
+
+OLDEST_SAFE = (3, 51, 3)  # before it, the WAL-reset bug can lose committed rows when processes share a file
+_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs"}
+_VOLATILE = {"tmpfs", "ramfs", "overlay"}
+
+Db = apsw.Connection
+
+
+def mapped(error: apsw.Error) -> JournalError:
+    """Ours for SQLite's: what the caller may do about it.
+
+    Full and busy pass by themselves. Everything else (I/O error, corrupt, not a database, read-only) means that the
+    file cannot be trusted: SQLite carries on silently after a failed fsync, so this process must not.
+    """
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, apsw.FullError):
+        return JournalFull(text)
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return JournalUnavailable(text)
+    return JournalBroken(text)
+
+
+class Store:
+    """One database file in `directory` (0700, files 0600), made there with `schema` if it is missing.
+
+    WAL mode. Writers take an `flock` before `BEGIN IMMEDIATE`: SQLite's own busy handler sleeps and is unfair between
+    processes. With `flush` a transaction returns only after the disk has it. Every method may raise `JournalError`.
+    """
+
+    def __init__(self, directory: Path, name: str, *, schema: str, version: int, flush: bool) -> None:
+        found = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+        if found < OLDEST_SAFE:
+            raise JournalBroken(f"SQLite {apsw.sqlite_lib_version()} can lose committed rows; apsw >= 3.51.3 is needed")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock_fd = os.open(directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._writing, self._reading = threading.Lock(), threading.Lock()
+        path = directory / f"{name}.sqlite3"
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            self._db = _connect(path, flush=flush)
+            with self.transaction() as db:
+                _create(db, schema, version)
+            self._reader = _connect(path, flush=flush)
+        except apsw.Error as error:
+            raise mapped(error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[Db]:
+        """A write transaction; leaving it is the commit, an exception rolls it back."""
+        with self._writing:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")  # with `flush`, returns after the WAL is flushed to the disk
+                except BaseException:
+                    _rollback(self._db)
+                    raise
+            except apsw.Error as error:
+                raise mapped(error) from error
+            finally:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    def read(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+        """All rows of a query, fetched whole: no read transaction stays open to hold the WAL back."""
+        with self._reading:
+            try:
+                return self._reader.execute(sql, bindings).fetchall()
+            except apsw.Error as error:
+                raise mapped(error) from error
+
+    def tidy(self) -> None:
+        """Give free pages back to the disk and fold the WAL into the file; for an idle moment."""
+        with self.transaction() as db:
+            db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+        with self._writing:
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except apsw.Error as error:
+                raise mapped(error) from error
+
+    def check(self) -> None:
+        """Raise `JournalBroken` unless SQLite finds the file sound. O(size)."""
+        problems = [row[0] for row in self.read("PRAGMA quick_check(5)")]
+        if problems != ["ok"]:
+            raise JournalBroken("; ".join(problems))
+
+    def close(self) -> None:
+        """Close the files; nothing is lost by not doing so."""
+        with self._writing, self._reading:
+            self._reader.close()
+            self._db.close()
+            os.close(self._lock_fd)
+
+
+def used_bytes(db: Db) -> int:
+    """Pages in use, free ones not counted: what a limit should be compared with, as the file itself never shrinks."""
+    pages = db.pragma("page_count") - db.pragma("freelist_count")
+    return int(pages * db.pragma("page_size"))
+
+
+def unfit(directory: Path) -> str | None:
+    """Why a database must not live in `directory`, as far as its file system tells; None when it may."""
+    existing = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
+    device = existing.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        mount, _, system = line.partition(" - ")
+        kind = system.split()[0]
+        if mount.split()[2] != wanted:
+            continue
+        if kind in _REMOTE or kind.startswith("fuse"):
+            return f"{kind}: SQLite's locks and flushes cannot be relied on there; use a local disk"
+        if kind in _VOLATILE:
+            return f"{kind} does not survive a restart; use a disk or volume, or GRIDGOV_ALLOW_VOLATILE=yes for a test"
+    return None
+
+
+def _connect(path: Path, *, flush: bool) -> Db:
+    db = apsw.Connection(str(path), statementcachesize=64)
+    db.set_busy_timeout(5000)
+    db.pragma("auto_vacuum", 2)  # incremental; must come before the first table
+    db.pragma("journal_mode", "wal")
+    db.pragma("synchronous", "FULL" if flush else "NORMAL")
+    db.pragma("mmap_size", 0)  # an I/O error through a mapping is a SIGBUS, not an error code
+    db.pragma("temp_store", 2)
+    return db
+
+
+def _create(db: Db, schema: str, version: int) -> None:
+    if db.pragma("user_version") == 0:
+        db.execute(schema)
+        db.pragma("user_version", version)
+    if db.pragma("user_version") != version:
+        raise JournalBroken(f"schema {db.pragma('user_version')}, this version of gridgov knows {version}")
+
+
+def _rollback(db: Db) -> None:
+    if db.in_transaction:  # SQLite has already rolled back after some errors
+        db.execute("ROLLBACK")
