@@ -10,16 +10,22 @@ from flask import Flask
 
 from schemas.catalogue import Catalogue, CatalogueError
 from schemas.reasons import Reason
+from schemas.words import Stage
+from service import case_api, docs, ops
 from service import config as configuration
-from service import docs, ops
 from service.api import UNMATCHED, Api
 from service.auth import Keys, KeysError
+from service.case_metrics import CaseCollector
+from service.casebook import Casebook
+from service.cases import CaseFold, fingerprint
 from service.config import Config, ConfigError
 from service.domain.meaning import Flag
+from service.domain.standards import Rules
+from service.edge import Gate
 from service.health import RelayHealth, WebHealth
 from service.intake import Intake
 from service.journal import SqliteJournal
-from service.leader import Chores, Leadership, Pulse
+from service.leader import DAY_MS, Chores, Leadership, Pulse
 from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry
 from service.processes import die_with_parent
 from service.publisher import KafkaPublisher
@@ -62,7 +68,7 @@ def web() -> Flask:
     told = registry("web")
     metrics = WebMetrics(
         told,
-        routes=[*Api.ROUTES, *docs.ROUTES, *ops.ROUTES, UNMATCHED],
+        routes=[*Api.ROUTES, *case_api.ROUTES, *docs.ROUTES, *ops.ROUTES, UNMATCHED],
         majors=catalogue.majors,
         stages=list(catalogue.stages),
         reasons=list(Reason),
@@ -78,8 +84,9 @@ def web() -> Flask:
     health = WebHealth(journal, writer, config.data_dir)
     probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
     ops.serve(probes, config.metrics_host, config.web_metrics_port)
-    api = Api(intake, journal, Keys(config.keys), catalogue, metrics)
-    return api.app(probes, docs.blueprint())
+    gate = Gate(Keys(config.keys))
+    cases = case_api.CaseReader(config.data_dir, journal, promises(config, catalogue))
+    return Api(intake, journal, gate, catalogue, metrics).app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
 
 
 def relay() -> None:
@@ -105,6 +112,16 @@ def relay() -> None:
     if not leadership.wait(stop):
         return
     journal = SqliteJournal(config.data_dir, limit=config.journal_limit, flush=False)
+    rules = promises(config, catalogue)
+    fold = CaseFold(
+        journal,
+        lambda: Casebook(config.data_dir, rules),
+        rules,
+        fingerprint(catalogue, rules),
+        clock=_now,
+        strip_after_ms=config.case_keep_days * DAY_MS,
+    )
+    told.register(CaseCollector(fold, catalogue))
     mover = Relay(
         journal,
         lambda: KafkaPublisher(config, journal_id=journal.journal_id, wake=wake.set),
@@ -113,10 +130,19 @@ def relay() -> None:
         topics=catalogue.topics,
         window=config.relay_window,
         wake=wake,
+        folded=lambda: fold.folded,
     )
     watch.start()
+    fold.start(stop)
     mover.run(stop, Chores(journal, Pulse(config.data_dir), watch, metrics, dedupe_days=config.dedupe_days))
+    fold.join()
     watch.stop()
+
+
+def promises(config: Config, catalogue: Catalogue) -> Rules:
+    """The district's standards as cases are judged by them."""
+    clocks = {"repair": Stage(config.repair_clock), "incident": Stage(config.incident_clock)}
+    return Rules(catalogue.limit, grace_ms=config.case_grace * 1000, clock_start=clocks)
 
 
 def _now() -> int:

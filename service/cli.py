@@ -17,9 +17,10 @@ import orjson
 
 from schemas.catalogue import Catalogue
 from schemas.times import format_time
+from service import case_cli, logs
 from service import config as configuration
-from service import logs
 from service.auth import Keys, KeysError, Role
+from service.casebook import Period, Search
 from service.config import Config, ConfigError
 from service.journal import SqliteJournal
 from service.ports import JournalError
@@ -27,6 +28,7 @@ from service.version import VERSION
 
 if TYPE_CHECKING:
     from service.consume import Record
+    from service.domain.standards import Rules
 
 
 def _fail(text: str, code: int = 1) -> NoReturn:
@@ -58,6 +60,7 @@ def main() -> None:
     Try it:      gridgov run                     (or `make run` in a checkout: with a broker)
     Send:        gridgov replay reports.ndjson
     Receive:     gridgov consume --from-beginning
+    Watch:       gridgov cases --overdue, gridgov standards
     Look after:  gridgov journal status, gridgov topics, gridgov keys list
 
     Every option is an environment variable; `gridgov config` shows them all.
@@ -340,6 +343,50 @@ def consume(config: Config, from_beginning: bool, as_json: bool, duplicates: boo
     except KeyboardInterrupt:
         pass
     click.echo(f"{count} messages, {dropped} duplicates", err=True)
+
+
+@main.command()
+@click.option("--phase", type=click.Choice(case_cli.PHASES))
+@click.option("--kind", type=click.Choice(case_cli.KINDS))
+@click.option("--supervision", type=click.Choice(case_cli.SUPERVISIONS), help="urgent = 紧逼督办")
+@click.option("--campaign", help="Name of the campaign, e.g. 第三届进博会.")
+@click.option("--overdue", is_flag=True, help="Only cases past a deadline that is not fulfilled.")
+@click.option("--due-soon", is_flag=True, help="Only cases whose deadline is near.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per case, as the API shows it.")
+@configured
+def cases(config: Config, *, overdue: bool, due_soon: bool, as_json: bool, **chosen: str | None) -> None:
+    """List cases as their reports tell them, from this machine's casebook.
+
+    Waits up to 10 s until every accepted report is in its case, and says so when it is not.
+    """
+    wanted = Search(**chosen, overdue=overdue or None, due_soon=due_soon or None)
+    case_cli.show_cases(config, _rules(config), wanted, as_json=as_json)
+
+
+@main.command()
+@click.option("--from", "since", metavar="DAY", help="Cases reported from this day on (the district's time zone).")
+@click.option("--to", "until", metavar="DAY", help="… and before this one.")
+@click.option("--campaign", help="Only this campaign, e.g. 第三届进博会.")
+@click.option("--phase", "campaign_phase", type=click.Choice(["trial", "formal"]), help="Only this phase of it.")
+@click.option("--supervision", type=click.Choice(case_cli.SUPERVISIONS), help="urgent = 紧逼督办")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@configured
+def standards(config: Config, *, since: str | None, until: str | None, form: str, **chosen: str | None) -> None:
+    """The figures the district is judged by, exact from the casebook: 完成率 按时到场率 按期处置率 超期未处置数 返工率.
+
+    \b
+    gridgov standards --campaign 第三届进博会 --supervision urgent
+    gridgov standards --from 2020-10-26 --to 2020-11-11 --format csv
+    """
+    zone = Catalogue.load(config.catalogue_dir).timezone
+    period = Period(case_cli.day(since, zone, 0), case_cli.day(until, zone, case_cli.LATEST_MS), **chosen)
+    case_cli.show_standards(config, _rules(config), period, form)
+
+
+def _rules(config: Config) -> "Rules":
+    from service.app import promises  # noqa: PLC0415
+
+    return promises(config, Catalogue.load(config.catalogue_dir))
 
 
 def _as_line(record: "Record") -> str:

@@ -97,6 +97,12 @@ class Config:
         str(1 << 30), _between(1 << 20, 1 << 44), "bytes", "room for the journal; 503 above 90 %, again from 80 %"
     )
     allow_volatile: bool = _option("no", _yes, "yes|no", "let the journal live on tmpfs or overlay (tests, demos)")
+    case_grace: int = _option(
+        "120", _between(0, 86400), "seconds", "how long after a deadline a late report can still make it met at once"
+    )
+    repair_clock: str = _option("reported", _one_of("reported", "dispatched"), "", "what starts a repair's clocks")
+    incident_clock: str = _option("reported", _one_of("reported", "dispatched"), "", "what starts an incident's clock")
+    case_keep_days: int = _option("90", _between(1, 36500), "days", "before a closed case keeps only what decides it")
     dedupe_days: int = _option("7", _between(1, 3650), "days", "how long a repeated report_id is recognised")
     kafka_servers: tuple[str, ...] = _option(
         "127.0.0.1:9092", _servers, "host:port,…", "Kafka's first contacts", env="KAFKA_BOOTSTRAP_SERVERS"

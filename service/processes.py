@@ -6,12 +6,14 @@ with us even when we are SIGKILLed: the kernel tells them (PR_SET_PDEATHSIG), so
 
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +28,19 @@ class GaveUp(Exception):
     """A child would not stay alive."""
 
 
-def die_with_parent(sign: int = signal.SIGKILL) -> None:
-    """Have the kernel end this process when its parent dies, also by SIGKILL. Linux only; elsewhere does nothing."""
-    parent = os.getppid()
+def die_with_parent(sign: int = signal.SIGKILL, *, parent: int | None = None) -> None:
+    """Have the kernel end this process when its parent dies, also by SIGKILL. Linux only; elsewhere does nothing.
+
+    `parent` is its pid as known before the fork; a multiprocessing child knows it by itself. Not `getppid()`: that
+    already names a stranger when the parent died before we asked.
+    """
+    forked_by = multiprocessing.parent_process()
+    parent = parent or (forked_by.pid if forked_by else os.getppid())
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is None:
         return
     prctl(PR_SET_PDEATHSIG, int(sign))
-    if os.getppid() != parent:  # it died while we were asking
+    if os.getppid() != parent:  # it died before the kernel knew
         os.kill(os.getpid(), sign)
 
 
@@ -95,7 +102,8 @@ def _look_after(child: Child) -> None:
 
 def _start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
     # A session of its own: Ctrl-C reaches us alone, and we stop the children in order. One thread, so preexec is safe.
-    return subprocess.Popen(command, preexec_fn=die_with_parent, start_new_session=True)  # noqa: S603, PLW1509
+    leash = partial(die_with_parent, parent=os.getpid())
+    return subprocess.Popen(command, preexec_fn=leash, start_new_session=True)  # noqa: S603, PLW1509
 
 
 def _end(child: Child) -> None:

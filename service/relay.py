@@ -80,7 +80,8 @@ class Lane:
 class Relay:
     """Moves messages from the journal to Kafka, one `turn` after the other, all on one thread.
 
-    `connect` builds a publisher, raising `PublisherBroken`; `wake` is set by whoever has news.
+    `connect` builds a publisher, raising `PublisherBroken`; `wake` is set by whoever has news; `folded` tells how far
+    the cases have read, beyond which a settled message must stay in the journal.
     """
 
     def __init__(
@@ -93,13 +94,15 @@ class Relay:
         topics: Iterable[str],
         window: int,
         wake: threading.Event,
+        folded: Callable[[], int] = lambda: EVERYTHING,
     ) -> None:
         self._journal, self._connect, self._watch, self._metrics = journal, connect, watch, metrics
         self._lanes = {topic: Lane(topic) for topic in topics}
-        self._window, self._wake = window, wake
+        self._window, self._wake, self._folded = window, wake, folded
         self._publisher: Publisher | None = None
         self._rewind = False  # the last publisher ended with messages in flight: begin at the lowest undelivered
         self._unsaved: list[Delivery] = []  # acknowledged by Kafka, not yet marked in the journal
+        self._kept = 0  # the highest settled seq that waits in the journal for the cases; 0: none does
         self._version = -1
         self._retry_at = self._backoff = 0.0
 
@@ -198,9 +201,11 @@ class Relay:
 
     def _save(self, upto: dict[str, int]) -> None:
         """One transaction: what was acknowledged, and what is about to be handed over."""
-        if not (self._unsaved or upto):
+        folded = self._folded()
+        if not (self._unsaved or upto or 0 < self._kept <= folded):
             return
-        self._journal.hand_over(upto, self._unsaved, EVERYTHING)
+        self._journal.hand_over(upto, self._unsaved, folded)
+        self._kept = max((seq for seq in (self._kept, *(one.seq for one in self._unsaved)) if seq > folded), default=0)
         now = time.monotonic()
         done, self._unsaved = {delivery.seq: delivery for delivery in self._unsaved}, []
         for lane in self._lanes.values():

@@ -1,0 +1,124 @@
+"""`GET /v1/cases` and `GET /v1/cases/{case_id}`: cases as their reports tell them, to whom they concern."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from schemas.reasons import Reason
+from schemas.report import IDENTIFIER
+from schemas.times import format_time
+from schemas.words import Kind, Supervision
+from service.auth import Principal, Role
+from service.casebook import Casebook, Search
+from service.domain.case_view import view
+from service.domain.cases import Case, Phase
+from service.domain.standards import Rules
+from service.edge import Gate, Refusal, reply
+from service.journal import SqliteJournal
+
+ROUTES = ("/v1/cases", "/v1/cases/<case_id>")
+PAGE_CASES, MOST_CASES = 100, 1000
+_CHOICES = {
+    "phase": [phase.value for phase in Phase],
+    "kind": [kind.value for kind in Kind],
+    "supervision": [level.value for level in Supervision],
+}
+_FLAGS = {"true": True, "false": False}
+_IDENTIFIER = re.compile(IDENTIFIER)
+
+
+class CaseReader:
+    """What is known of cases now. Opens the casebook when first asked: intake must not depend on it."""
+
+    def __init__(self, directory: Path, journal: SqliteJournal, rules: Rules) -> None:
+        self._directory, self._journal, self._rules = directory, journal, rules
+        self._opened: Casebook | None = None
+
+    def one(self, case_id: str, sender: str | None) -> dict[str, Any] | None:
+        """The body of `GET /v1/cases/{case_id}`; None when there is none this sender has reported on."""
+        as_of, now = self._as_of(), _now()
+        case = self._casebook.case(case_id, sender)
+        return self._shown(case, now, as_of) if case else None
+
+    def some(self, wanted: Search, after: str, limit: int) -> dict[str, Any]:
+        """The body of `GET /v1/cases`; `next` is the cursor of the next page, None on the last one."""
+        as_of, now = self._as_of(), _now()
+        found = self._casebook.search(wanted, now_ms=now, after=after, limit=limit + 1)
+        shown = [self._shown(case, now, as_of) for case in found[:limit]]
+        return {"cases": shown, "next": found[limit - 1].case_id if len(found) > limit else None, "as_of": as_of}
+
+    def _shown(self, case: Case, now: int, as_of: str) -> dict[str, Any]:
+        return view(case, now, self._rules) | {"as_of": as_of}
+
+    def _as_of(self) -> str:
+        """The moment up to which reports are folded in. Asked before the cases are read, so never too late."""
+        now = _now()
+        last, _ = self._journal.marks()
+        meta = self._casebook.meta()
+        behind = meta.get("journal_id") != self._journal.journal_id or meta.get("cursor", 0) < last
+        return format_time(meta.get("as_of", 0) if behind else now)
+
+    @property
+    def _casebook(self) -> Casebook:
+        if self._opened is None:
+            self._opened = Casebook(self._directory, self._rules)
+        return self._opened
+
+
+def blueprint(reader: CaseReader, gate: Gate) -> Blueprint:
+    """The two routes. A sender sees the cases it has reported on, a reader all."""
+    cases = Blueprint("cases", __name__)
+
+    @cases.get("/v1/cases")
+    def some() -> Response:
+        sender = _only(gate.caller())
+        limit, after = _limit(), request.args.get("cursor", "")
+        return reply(200, reader.some(_wanted(sender), after, limit))
+
+    @cases.get("/v1/cases/<case_id>")
+    def one(case_id: str) -> Response:
+        found = reader.one(case_id, _only(gate.caller()))
+        if found is None:
+            raise Refusal(Reason.NOT_FOUND)
+        return reply(200, found)
+
+    return cases
+
+
+def _only(principal: Principal) -> str | None:
+    return None if Role.READER in principal.roles else principal.name
+
+
+def _wanted(sender: str | None) -> Search:
+    unknown = request.args.keys() - {*_CHOICES, "overdue", "due_soon", "campaign", "limit", "cursor"}
+    if unknown or any(len(request.args.getlist(name)) > 1 for name in request.args):
+        raise Refusal(Reason.BAD_PARAMETER)
+    chosen: dict[str, Any] = {}
+    for name, choices in _CHOICES.items():
+        chosen[name] = _parameter(name, {choice: choice for choice in choices})
+    for name in ("overdue", "due_soon"):
+        chosen[name] = _parameter(name, _FLAGS)
+    return Search(**chosen, campaign=request.args.get("campaign"), sender=sender)
+
+
+def _parameter(name: str, choices: dict[str, Any]) -> Any:
+    given = request.args.get(name)
+    if given is not None and given not in choices:
+        raise Refusal(Reason.BAD_PARAMETER)
+    return None if given is None else choices[given]
+
+
+def _limit() -> int:
+    given = request.args.get("limit", str(PAGE_CASES))
+    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MOST_CASES):
+        raise Refusal(Reason.BAD_PARAMETER)
+    if (cursor := request.args.get("cursor")) is not None and not _IDENTIFIER.fullmatch(cursor):
+        raise Refusal(Reason.BAD_PARAMETER)
+    return int(given)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,228 @@
+"""The journal's second reader, in the relay's leader: folds reports into cases and sweeps their deadlines.
+
+On a thread of its own: it never waits for Kafka and nothing waits for it. What it changes and how far it has read are
+one transaction of the casebook, so a kill, a restart or an outage neither loses nor repeats an outcome. A report it
+cannot digest is counted and passed.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from schemas.catalogue import Catalogue
+from schemas.times import parse_time
+from schemas.words import Stage, Supervision
+from service.casebook import Casebook, Page
+from service.domain.case_view import flags
+from service.domain.cases import Campaign, Case, Fact, apply, essence
+from service.domain.standards import Rules, judge, measure
+from service.journal import SqliteJournal
+from service.ports import JournalBroken, JournalError, Pending
+
+log = logging.getLogger(__name__)
+
+FOLD_MESSAGES = 500  # in one transaction
+PAUSE_SECONDS = 0.05  # between two looks: each one that finds something costs a flush
+SWEEP_SECONDS = 1.0
+STRIP_SECONDS = 60.0
+JOIN_SECONDS = 10.0
+WAIT_SECONDS = 1.0  # after a transaction that could not be written
+
+
+def fingerprint(catalogue: Catalogue, rules: Rules) -> str:
+    """The same for the same promises: while it is, no case needs to be looked at again."""
+    said = (catalogue.standards, rules.grace_ms, sorted(rules.clock_start.items()))
+    return blake2b(repr(said).encode(), digest_size=8).hexdigest()
+
+
+class CaseFold:
+    """Reads the journal behind its cursor; `folded` is how far the journal may forget. `clock` gives Unix ms."""
+
+    def __init__(
+        self,
+        journal: SqliteJournal,
+        casebook: Callable[[], Casebook],
+        rules: Rules,
+        rules_id: str,
+        *,
+        clock: Callable[[], int],
+        strip_after_ms: int,
+    ) -> None:
+        self._journal, self._open, self._rules, self._clock = journal, casebook, rules, clock
+        self._thread: threading.Thread | None = None
+        self._rules_id, self._strip_after_ms = rules_id, strip_after_ms
+        self._sweep_at = self._strip_at = 0.0
+        self._cursor = 0
+        self.casebook: Casebook | None = None  # None until it is opened, and for good when it cannot be
+        self.folded = 0
+        self.last_run: float | None = None  # Unix seconds of the last sweep
+        self.lag = 0  # messages accepted and not yet folded
+
+    def start(self, stop: threading.Event) -> None:
+        """Fold and sweep on a thread of its own until `stop`."""
+        self._thread = threading.Thread(target=self.run, args=(stop,), name="cases", daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the transaction under way."""
+        if self._thread is not None:
+            self._thread.join(JOIN_SECONDS)
+
+    def run(self, stop: threading.Event) -> None:
+        """Fold and sweep until `stop`; ends early only when the casebook cannot be trusted any more."""
+        while not stop.is_set():
+            try:
+                if self.casebook is None:
+                    self.open()
+                if not self.turn():
+                    stop.wait(PAUSE_SECONDS)
+            except JournalBroken as error:
+                log.critical("casebook broken, cases stand still", extra={"error": str(error)})
+                return
+            except JournalError as error:
+                log.warning("casebook not written", extra={"error": str(error)})
+                stop.wait(WAIT_SECONDS)
+
+    def open(self) -> None:
+        """Find the place to go on from; judge anew what other rules would judge otherwise."""
+        self._casebook = self._open()
+        meta = self._casebook.meta()
+        same = meta.get("journal_id") == self._journal.journal_id
+        self._cursor = meta.get("cursor", 0) if same else 0
+        _, gone = self._journal.marks()
+        with self._casebook.changing() as page:
+            if self._cursor < gone:  # an old copy of the casebook: what lies between is no longer in the journal
+                log.error("cases have a gap", extra={"from": self._cursor + 1, "to": gone})
+                page.count("gaps", (), gone - self._cursor)
+                self._cursor = gone
+            page.remember(journal_id=self._journal.journal_id, cursor=self._cursor)
+        if meta.get("rules") != self._rules_id:
+            self._reschedule()
+            with self._casebook.changing() as page:
+                page.remember(rules=self._rules_id)
+        self.folded = self._cursor
+        self.casebook = self._casebook
+
+    def turn(self) -> bool:
+        """Fold what has come, sweep what is due; whether there is surely more to fold."""
+        messages = self._journal.after(self._cursor, FOLD_MESSAGES)
+        if messages:
+            self._fold(messages)
+        last, _ = self._journal.marks()
+        self.lag = max(0, last - self._cursor)
+        now = time.monotonic()
+        if now >= self._sweep_at:
+            self._sweep()
+            self._sweep_at = now + SWEEP_SECONDS
+        if now >= self._strip_at:
+            self._strip_at = now + (0 if self._strip() else STRIP_SECONDS)
+        return len(messages) == FOLD_MESSAGES
+
+    # ---- folding ----
+
+    def _fold(self, messages: list[Pending]) -> None:
+        with self._casebook.changing() as page:
+            for message in messages:
+                try:
+                    self._digest(page, message)
+                except (KeyError, TypeError, ValueError) as error:
+                    log.error("report not digested", extra={"seq": message.seq, "error": type(error).__name__})
+                    page.count("failures", ())
+            page.remember(cursor=messages[-1].seq, as_of=messages[-1].received_at)
+        self.folded = self._cursor = messages[-1].seq
+
+    def _digest(self, page: Page, message: Pending) -> None:
+        fact = fact_of(message)
+        before = page.get(fact.case_id)
+        after = apply(before, fact)
+        if after is before:
+            return
+        page.note_sender(fact.sender, fact.case_id)
+        self._told(page, before, after)
+
+    def _told(self, page: Page, before: Case | None, after: Case) -> None:
+        """Judge the case, and add to the totals what has become true of it."""
+        after, transitions = judge(after, self._clock(), self._rules)
+        after, seconds = measure(after, self._rules)
+        place = (after.kind, after.category[:2])
+        for step in transitions:
+            name = "corrections" if step.is_correction else "standard"
+            page.count(name, (step.kind, step.category[:2], step.standard.value, step.outcome.value))
+        for standard, length in seconds.items():
+            page.count(f"{standard}_seconds", (*place, bucket(standard, length)))
+            page.count(f"{standard}_seconds_sum", place, length)
+        if after.was_reported and not (before and before.was_reported):
+            page.count("reported", place)
+        if after.was_approved and not (before and before.was_approved):
+            page.count("approved", place)
+        if (more := after.reopenings - (before.reopenings if before else 0)) > 0:
+            page.count("reopenings", place, more)
+        for flag in set(flags(after, self._rules)) - set(flags(before, self._rules) if before else ()):
+            page.count("flags", (flag.value,))
+        page.put(after)
+
+    # ---- sweeping ----
+
+    def _sweep(self) -> None:
+        while due := self._casebook.due(self._clock(), FOLD_MESSAGES):
+            with self._casebook.changing() as page:
+                for case_id in due:
+                    if (case := page.get(case_id)) is not None:
+                        self._told(page, case, case)
+        self.last_run = time.time()
+
+    def _strip(self) -> bool:
+        old = self._casebook.strippable(self._clock() - self._strip_after_ms, FOLD_MESSAGES)
+        if old:
+            with self._casebook.changing() as page:
+                for case_id in old:
+                    if (case := page.get(case_id)) is not None:
+                        page.put(essence(case), stripped=True)
+        return bool(old)
+
+    def _reschedule(self) -> None:
+        """Other limits, another grace: every undecided case has another next instant."""
+        after = ""
+        while some := self._casebook.undecided(after, FOLD_MESSAGES):
+            with self._casebook.changing() as page:
+                for case_id in some:
+                    if (case := page.get(case_id)) is not None:
+                        page.put(case)
+            after = some[-1]
+
+
+def fact_of(message: Pending) -> Fact:
+    """What a message in the journal says of its case. Raises KeyError, TypeError or ValueError."""
+    value: dict[str, Any] = orjson.loads(message.value)
+    campaign = value.get("campaign")
+    return Fact(
+        case_id=message.case_id,
+        occurred_at=parse_time(value["occurred_at"]),
+        received_at=message.received_at,
+        seq=message.seq,
+        sender=message.sender,
+        report_id=message.report_id,
+        kind=value["kind"],
+        category=value["category"],
+        stage=Stage(value["stage"]),
+        supervision=Supervision(value["supervision"]),
+        campaign=Campaign(campaign["name"], campaign.get("phase"), campaign.get("level")) if campaign else None,
+    )
+
+
+ARRIVAL_SECONDS = (60, 120, 300, 600, 900, 1200, 1500, 1800, 2700, 3600, 7200, 14400)
+COMPLETION_SECONDS = (
+    *(300, 600, 900, 1200, 1500, 1800, 3600, 7200, 14400, 28800, 36000, 43200),
+    *(64800, 86400, 129600, 172800, 259200),
+)
+BUCKETS = {"arrival": ARRIVAL_SECONDS, "completion": COMPLETION_SECONDS}
+
+
+def bucket(standard: str, seconds: float) -> str:
+    """The upper edge of the histogram bucket a duration falls in."""
+    return next((str(edge) for edge in BUCKETS[standard] if seconds <= edge), "+Inf")

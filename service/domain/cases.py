@@ -1,0 +1,266 @@
+"""A case: the fold of its reports, whoever sent them and in whatever order they came.
+
+The state is the set of facts itself, kept in the order they *happened*, and what has been counted of them.
+Everything said about a case (its kind, its phase, when it was finished) is derived from that set, so facts
+merge in any order by construction: only *when* an outcome was counted depends on when we heard of it.
+
+One order rules everything: by `occurred_at`, ties by `received_at`, then by `seq` in the journal. So of a finish
+and a `returned` in the same millisecond, the one that came to us first happened first.
+
+| where the design leaves room | what happens here |
+|---|---|
+| the same (sender, report_id) again, even with other content | the first one folded stands; nothing changes |
+| several `reported`, or none | kind and category are those of the first to happen; none yet: of the first fact |
+| kind and category, campaign | whole, from one fact: never the kind of one and the category of another |
+| a stage `pressed` or `supervised` | states that supervision, as the field of the same name would |
+| `returned` and arrival | only finishes and approvals are voided: a voided finish still shows staff on site |
+| anything after `cancelled` | kept, shown, flagged; the case stays cancelled |
+| `suspended` without `resumed` | a later finish ends it too: nobody waits for a case that is done |
+| approved, no finish known | approved: the approval stands, and closes the case |
+| two `returned` from two senders | two reopenings: nothing tells a repeat from a second rework |
+"""
+
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from schemas.words import Stage, Supervision
+
+
+class Phase(StrEnum):
+    """Where a case stands."""
+
+    AWAITING_ARRIVAL = "awaiting_arrival"
+    IN_PROGRESS = "in_progress"
+    AWAITING_APPROVAL = "awaiting_approval"
+    SUSPENDED = "suspended"
+    APPROVED = "approved"
+    CANCELLED = "cancelled"
+
+
+class Standard(StrEnum):
+    """A promised time."""
+
+    ARRIVAL = "arrival"
+    COMPLETION = "completion"
+
+
+class Outcome(StrEnum):
+    """Whether a promise was kept."""
+
+    MET = "met"
+    BREACHED = "breached"
+
+
+class Campaign(NamedTuple):
+    name: str
+    phase: str | None = None
+    level: str | None = None
+
+
+class Fact(NamedTuple):
+    """What one accepted report says of its case. Times are epoch milliseconds; None was not stated.
+
+    The facts of one case compare in the order they happened: the fields come in the order of that rule.
+    """
+
+    case_id: str
+    occurred_at: int
+    received_at: int
+    seq: int
+    sender: str
+    report_id: str
+    kind: str
+    category: str
+    stage: Stage
+    supervision: Supervision | None = None
+    campaign: Campaign | None = None
+
+
+class Counted(NamedTuple):
+    """The outcome a case has in the totals, under the labels and by the limit it was first counted with."""
+
+    standard: Standard
+    outcome: Outcome
+    decided_at: int  # epoch ms by our clock: when counted or last corrected
+    kind: str
+    category: str
+    limit_seconds: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """`facts`, in order and never empty, are the truth; `counted` and `measured` what was told of it, once."""
+
+    case_id: str
+    facts: tuple[Fact, ...]
+    counted: tuple[Counted, ...] = ()  # at most one of each standard
+    measured: tuple[Standard, ...] = ()  # whose duration a histogram has already
+
+    @cached_property
+    def first(self) -> Mapping[Stage, Fact]:
+        """The earliest fact of each stage there is."""
+        return _earliest(self.facts)
+
+    @cached_property
+    def _standing(self) -> Mapping[Stage, Fact]:
+        """The earliest of each stage that no `returned` has voided: of what happened after the last one."""
+        returns = [n for n, fact in enumerate(self.facts) if fact.stage == Stage.RETURNED]
+        return _earliest(self.facts[returns[-1] :]) if returns else self.first
+
+    @property
+    def finish(self) -> Fact | None:
+        """The finish that stands."""
+        return self._standing.get(Stage.FINISHED)
+
+    @property
+    def approval(self) -> Fact | None:
+        """The approval that stands: the case is complete."""
+        return self._standing.get(Stage.APPROVED)
+
+    @property
+    def cancellation(self) -> Fact | None:
+        return self.first.get(Stage.CANCELLED)
+
+    @cached_property
+    def arrival(self) -> Fact | None:
+        """The first proof that staff were on site: whoever finished had arrived."""
+        shown = [self.first[s] for s in (Stage.ARRIVED, Stage.FINISHED) if s in self.first]
+        return min(shown, default=None)
+
+    @property
+    def kind(self) -> str:
+        return self._named_by.kind
+
+    @property
+    def category(self) -> str:
+        return self._named_by.category
+
+    @property
+    def _named_by(self) -> Fact:
+        return self.first.get(Stage.REPORTED, self.facts[0])
+
+    @property
+    def supervision(self) -> Supervision:
+        """The highest stated, by field or by stage."""
+        stated = {fact.supervision for fact in self.facts} | {_SAID_BY_STAGE.get(stage) for stage in self.first}
+        return max((level for level in Supervision if level in stated), key=_RANK.__getitem__, default=_LOWEST)
+
+    @property
+    def campaign(self) -> Campaign | None:
+        """The last stated."""
+        return next((fact.campaign for fact in reversed(self.facts) if fact.campaign), None)
+
+    @property
+    def reopenings(self) -> int:
+        return sum(fact.stage == Stage.RETURNED for fact in self.facts)
+
+    @property
+    def was_reported(self) -> bool:
+        """Once true, always true: for a counter that counts each case once."""
+        return Stage.REPORTED in self.first
+
+    @property
+    def was_approved(self) -> bool:
+        """Approved at least once, voided or not. Once true, always true, as `was_reported`."""
+        return Stage.APPROVED in self.first
+
+    @property
+    def is_open(self) -> bool:
+        return self.cancellation is None and self.approval is None
+
+    @property
+    def progress(self) -> Phase:
+        """How far the work on an open case has come, on hold or not: the label of the open-case gauges."""
+        if self.finish:
+            return Phase.AWAITING_APPROVAL
+        return Phase.IN_PROGRESS if self.arrival else Phase.AWAITING_ARRIVAL
+
+    @property
+    def phase(self) -> Phase:
+        if self.cancellation:
+            return Phase.CANCELLED
+        if self.approval:
+            return Phase.APPROVED
+        return Phase.SUSPENDED if self._on_hold else self.progress
+
+    @property
+    def _on_hold(self) -> bool:
+        holds = (fact.stage for fact in reversed(self.facts) if fact.stage in _HOLD_STAGES)
+        return next(holds, None) == Stage.SUSPENDED
+
+    def outcome(self, standard: Standard) -> Counted | None:
+        """The outcome counted, if one was."""
+        return next((counted for counted in self.counted if counted.standard == standard), None)
+
+
+_RANK = {level: rank for rank, level in enumerate(Supervision)}
+_LOWEST = Supervision.NONE
+_SAID_BY_STAGE = {Stage.PRESSED: Supervision.PRESSED, Stage.SUPERVISED: Supervision.SUPERVISED}
+_HOLD_STAGES = {Stage.SUSPENDED, Stage.RESUMED, Stage.FINISHED}
+
+
+def _earliest(facts: Iterable[Fact]) -> dict[Stage, Fact]:
+    earliest: dict[Stage, Fact] = {}
+    for fact in facts:
+        earliest.setdefault(fact.stage, fact)
+    return earliest
+
+
+def apply(case: Case | None, fact: Fact) -> Case:
+    """The case with one more fact; the same value when its (sender, report_id) was there already.
+
+    Raises ValueError when the fact is of another case.
+    """
+    if case is None:
+        return Case(fact.case_id, (fact,))
+    if fact.case_id != case.case_id:
+        raise ValueError("the fact is of another case")
+    if any(known.report_id == fact.report_id and known.sender == fact.sender for known in case.facts):
+        return case
+    facts = list(case.facts)
+    insort(facts, fact)
+    return replace(case, facts=tuple(facts))
+
+
+def essence(case: Case) -> Case:
+    """The same case without the facts that nothing can come to depend on: what retention keeps of a closed one.
+
+    Kept is whatever decides kind, clocks, arrival, finish, approval, reworks, supervision and campaign, now or after a
+    further fact: every rework and what surrounds it, the first of each stage, and who last stated what.
+    """
+    returns = [n for n, fact in enumerate(case.facts) if fact.stage == Stage.RETURNED]
+    kept = set(case.first.values()) | set(case._standing.values()) | {case.facts[n] for n in returns}
+    kept |= {fact for fact in case.facts if fact.stage in (Stage.FINISHED, Stage.APPROVED)}
+    kept |= {max(case.facts, key=lambda fact: _RANK[fact.supervision or _LOWEST])}
+    kept |= {fact for fact in case.facts if fact.campaign is not None and fact.campaign == case.campaign}
+    return replace(case, facts=tuple(fact for fact in case.facts if fact in kept))
+
+
+def dump(case: Case) -> dict[str, Any]:
+    """The state as dicts, lists, strings and numbers, for any JSON encoder; `load` is its inverse."""
+    return {
+        "case_id": case.case_id,
+        "facts": [[*fact[1:-1], fact.campaign and list(fact.campaign)] for fact in case.facts],
+        "counted": [list(counted) for counted in case.counted],
+        "measured": list(case.measured),
+    }
+
+
+def load(state: Mapping[str, Any]) -> Case:
+    """The case `dump` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+    return Case(
+        state["case_id"],
+        tuple(_fact(state["case_id"], *row) for row in state["facts"]),
+        tuple(Counted(Standard(standard), Outcome(won), *rest) for standard, won, *rest in state["counted"]),
+        tuple(map(Standard, state["measured"])),
+    )
+
+
+def _fact(case_id: str, *row: Any) -> Fact:
+    (*said, stage, supervision, campaign) = row
+    level = None if supervision is None else Supervision(supervision)
+    return Fact._make((case_id, *said, Stage(stage), level, Campaign(*campaign) if campaign else None))

@@ -1,0 +1,154 @@
+"""The edge of the API: reading a request so that nothing slips through, who is asking, and the one error shape."""
+
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+
+import orjson
+from flask import Response, g, request
+
+from schemas import wire
+from schemas.reasons import Lang, Reason, message
+from schemas.report import Problem
+from service.auth import LOCAL, Keys, Principal, Role
+from service.config import is_loopback
+
+REPORT_BYTES = 256 * 1024
+BATCH_BYTES = 2 * 1024 * 1024
+BATCH_REPORTS = 1000
+RETRY_SECONDS = (1, 3)  # jittered, so that refused senders do not come back all at once
+NDJSON = "application/x-ndjson"
+PROBLEM_JSON = "application/problem+json"
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Refusal(Exception):
+    """An answer that is not the one hoped for; becomes a problem document."""
+
+    def __init__(self, reason: Reason, problems: Sequence[Problem] = (), **params: object) -> None:
+        super().__init__(reason)
+        self.reason, self.problems, self.params = reason, problems, params
+
+
+class Gate:
+    """Lets in who has a key, or, while no key is configured, this machine."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    def caller(self, role: Role | None = None) -> Principal:
+        """Who is asking; with `role`, only if they have it."""
+        principal = self._keys.who(request.headers.get("Authorization"))
+        if principal is None and not self._keys.configured and "Authorization" not in request.headers and local():
+            principal = LOCAL
+        if principal is None:
+            raise Refusal(Reason.UNAUTHENTICATED)
+        if role is not None and role not in principal.roles:
+            raise Refusal(Reason.FORBIDDEN)
+        return principal
+
+
+# ---- reading ----
+
+
+def content_type(*allowed: str) -> str:
+    """The request's media type if it is one of `allowed`, in UTF-8 and not encoded further."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refusal(Reason.UNSUPPORTED_ENCODING)
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype not in allowed or charset not in ("utf-8", "utf8"):
+        raise Refusal(Reason.UNSUPPORTED_MEDIA_TYPE, choices=allowed)
+    return request.mimetype
+
+
+def body(limit: int) -> bytes:
+    """The whole body, exactly as long as announced, at most `limit` bytes.
+
+    Not `request.get_data()`: that takes a truncated body for a whole one. Not chunked either: the server gives us a
+    chunked body that broke off as if it were whole, so its length must be announced (a buffering proxy sees to that).
+    """
+    announced = request.headers.get("Content-Length", "")
+    if "Transfer-Encoding" in request.headers or not (announced.isascii() and announced.isdigit()):
+        raise Refusal(Reason.BAD_LENGTH)
+    if int(announced) > limit:
+        raise Refusal(Reason.BODY_TOO_LARGE, limit=limit)
+    data: bytes = request.environ["wsgi.input"].read(limit + 1)
+    if len(data) != int(announced):
+        raise Refusal(Reason.TRUNCATED_BODY)
+    return data
+
+
+def array() -> list[object]:
+    """The items of a JSON array; one that cannot be read is a problem of the whole request."""
+    items = wire.parse(body(BATCH_BYTES))
+    if not isinstance(items, list):
+        raise Refusal(Reason.NOT_AN_ARRAY)
+    return items
+
+
+def lines() -> list[object]:
+    """The items of an NDJSON body; a line that cannot be read stands in its place as `Unreadable`."""
+    raw = wire.split_ndjson(body(BATCH_BYTES))
+    return [_line(line) for line in raw[: BATCH_REPORTS + 1]]
+
+
+def _line(line: bytes) -> object:
+    try:
+        return wire.parse(line)
+    except wire.Unreadable as unreadable:
+        return unreadable
+
+
+def local() -> bool:
+    """Whether the request comes straight from this machine; behind a proxy it may come from anywhere."""
+    forwarded = any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip"))
+    return is_loopback(request.remote_addr or "") and not forwarded
+
+
+def traceparent() -> str | None:
+    """The W3C trace context, if it came with one that can be trusted in a header."""
+    given = request.headers.get("traceparent", "")
+    return given if _TRACEPARENT.fullmatch(given) else None
+
+
+def language() -> Lang:
+    """Chinese unless the client would rather have English."""
+    best = request.accept_languages.best_match(["zh", "en"], default="zh")
+    return "en" if best == "en" else "zh"
+
+
+# ---- answering ----
+
+
+def reply(status: int, value: object, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(orjson.dumps(value), status=status, content_type="application/json", headers=headers)
+
+
+def problem(reason: Reason, problems: Iterable[Problem] = (), **params: object) -> Response:
+    """RFC 9457, in the client's language."""
+    lang = language()
+    document = {
+        "type": f"urn:gridgov:problem:{reason}",
+        "title": message(reason, lang, **params),
+        "status": reason.status,
+        "code": reason,
+        "request_id": g.request_id,
+        "retryable": reason.retryable,
+        "errors": errors(problems, lang),
+    }
+    headers = {"Content-Language": lang, "Vary": "Accept-Language"}
+    if reason.status in (429, 503):
+        low, high = RETRY_SECONDS
+        headers["Retry-After"] = str(low + secrets.randbelow(high - low + 1))
+    if reason.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(orjson.dumps(document), status=reason.status, content_type=PROBLEM_JSON, headers=headers)
+
+
+def errors(problems: Iterable[Problem], lang: Lang) -> list[dict[str, str]]:
+    """The `errors` member of a problem document or a batch result."""
+    return [
+        {"pointer": one.pointer, "code": one.reason, "message": message(one.reason, lang, **one.params)}
+        for one in problems
+    ]
