@@ -43,6 +43,7 @@ lock: .venv/.done ## Resolve the dependencies anew into requirements.lock
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet -o requirements.lock
 
 wheel: .venv/.done ## Build the wheel into dist/
+	rm -rf build
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation -w dist .
 
 clean: ## Remove what was built; ./var, your data, stays

@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 from marshmallow import Schema, fields, missing
 
+from schemas import asyncapi, openapi
+from schemas.catalogue import Catalogue
 from schemas.event import EventSchema
 from schemas.fields import Closed, Items, Json, Leaf
 from schemas.report import SCHEMA
@@ -70,9 +72,26 @@ def _pretty(value: Json) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
+def _yaml(value: Json) -> bytes:
+    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415 - only a development machine has it
+
+    class Readable(yaml.SafeDumper):  # type: ignore[misc]
+        """Writes a text of several lines as a block."""
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Readable.add_representer(str, text)
+    plain = orjson.loads(orjson.dumps(value))  # no enum members, and nothing twice, which YAML would write as an alias
+    written: str = yaml.dump(plain, Dumper=Readable, allow_unicode=True, sort_keys=False, width=110)
+    return written.encode()
+
+
 ARTEFACTS: dict[str, Callable[[], bytes]] = {  # file under generated/ → its bytes
     "report.schema.json": lambda: _pretty(report_schema()),
     "event.schema.json": lambda: _pretty(event_schema()),
+    "openapi.json": lambda: _pretty(openapi.document(report_schema())),
+    "asyncapi.yaml": lambda: _yaml(asyncapi.document(event_schema(), Catalogue.load())),
 }
 
 

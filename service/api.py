@@ -25,6 +25,7 @@ from service.edge import (
     array,
     body,
     content_type,
+    drain,
     errors,
     language,
     lines,
@@ -61,6 +62,7 @@ class Api:
     def app(self, *others: Blueprint) -> Flask:
         """The WSGI application."""
         app = Flask("gridgov", static_folder=None)
+        app.url_map.merge_slashes = False  # a redirect would name the Host header's host, in HTML
         app.before_request(self._begin)
         app.after_request(self._end)
         app.register_error_handler(Refusal, self._refused)
@@ -107,7 +109,8 @@ class Api:
             "duplicates": duplicates,
             "failed": len(refused),
         }
-        return reply(207 if refused else 202, {**counts, "results": results})
+        headers = {"Content-Language": lang, "Vary": "Accept-Language"}
+        return reply(207 if refused else 202, {**counts, "results": results}, headers)
 
     def get_receipt(self, report_id: str) -> Response:
         """The sender's own receipt."""
@@ -136,6 +139,8 @@ class Api:
         self._metrics.http_requests.labels(method, route, str(response.status_code)).inc()
         self._metrics.http_seconds.labels(method, route).observe(time.perf_counter() - g.started)
         response.headers["X-Request-Id"] = g.request_id
+        if response.status_code >= 400:
+            drain()
         return response
 
     # ---- what can go wrong ----

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ from service import case_api, docs, ops
 from service import config as configuration
 from service.api import UNMATCHED, Api
 from service.auth import Keys, KeysError
+from service.ballast import Ballast
 from service.case_metrics import CaseCollector
 from service.casebook import Casebook
 from service.cases import CaseFold, fingerprint
@@ -30,6 +32,7 @@ from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry
 from service.processes import die_with_parent
 from service.publisher import KafkaPublisher
 from service.relay import Relay
+from service.salvage import opened
 from service.sqlite import unfit
 from service.topics import Cluster, TopicWatch
 from service.writer import Writer
@@ -74,8 +77,7 @@ def web() -> Flask:
         reasons=list(Reason),
         flags=list(Flag),
     )
-    journal = SqliteJournal(config.data_dir, limit=config.journal_limit)
-    journal.check()
+    journal = opened(config.data_dir, limit=room(config))
     told.register(JournalCollector(journal))
     writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop)
     intake = Intake(
@@ -103,15 +105,19 @@ def relay() -> None:
 
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, end)
-    watch = TopicWatch(Cluster(config), catalogue.topics, config, changed=wake.set)
-    leadership = Leadership(config.data_dir, metrics.leader)
-    health = RelayHealth(watch, leadership)
+    watch = TopicWatch(Cluster(config), config, changed=wake.set)
+    leadership, pulse = Leadership(config.data_dir, metrics.leader), Pulse(config.data_dir)
+    health = RelayHealth(watch, leadership, pulse)
     ops.serve(
         ops.blueprint(told, alive=health.alive, ready=health.ready), config.metrics_host, config.relay_metrics_port
     )
     if not leadership.wait(stop):
         return
-    journal = SqliteJournal(config.data_dir, limit=config.journal_limit, flush=False)
+    ballast = Ballast(config.data_dir)
+    journal = SqliteJournal(config.data_dir, limit=room(config), flush=False)
+    topics = sorted(
+        {*catalogue.topics, *journal.topics()}
+    )  # the catalogue may have changed since a report was accepted
     rules = promises(config, catalogue)
     fold = CaseFold(
         journal,
@@ -127,16 +133,23 @@ def relay() -> None:
         lambda: KafkaPublisher(config, journal_id=journal.journal_id, wake=wake.set),
         watch,
         metrics,
-        topics=catalogue.topics,
+        topics=topics,
         window=config.relay_window,
         wake=wake,
         folded=lambda: fold.folded,
+        relieve=ballast.release,
     )
-    watch.start()
+    watch.start(topics)
     fold.start(stop)
-    mover.run(stop, Chores(journal, Pulse(config.data_dir), watch, metrics, dedupe_days=config.dedupe_days))
+    mover.run(stop, Chores(journal, pulse, watch, metrics, ballast, dedupe_days=config.dedupe_days))
     fold.join()
     watch.stop()
+
+
+def room(config: Config) -> int:
+    """Bytes the journal may take: what is configured, or most of a smaller file system."""
+    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return min(config.journal_limit, shutil.disk_usage(config.data_dir).total * 3 // 4)
 
 
 def promises(config: Config, catalogue: Catalogue) -> Rules:

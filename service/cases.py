@@ -1,8 +1,9 @@
 """The journal's second reader, in the relay's leader: folds reports into cases and sweeps their deadlines.
 
 On a thread of its own: it never waits for Kafka and nothing waits for it. What it changes and how far it has read are
-one transaction of the casebook, so a kill, a restart or an outage neither loses nor repeats an outcome. A report it
-cannot digest is counted and passed.
+one transaction of the casebook, so a kill, a restart or an outage neither loses nor repeats an outcome. Deadlines are
+judged as of the last report folded in, not by a clock that has run ahead of it: who finished in time while the fold was
+away is not condemned first and acquitted two reports later. A report it cannot digest is counted and passed.
 """
 
 import logging
@@ -16,7 +17,7 @@ import orjson
 
 from schemas.catalogue import Catalogue
 from schemas.times import parse_time
-from schemas.words import Stage, Supervision
+from schemas.words import Kind, Stage, Supervision
 from service.casebook import Casebook, Page
 from service.domain.case_view import flags
 from service.domain.cases import Campaign, Case, Fact, apply, essence
@@ -94,13 +95,11 @@ class CaseFold:
         meta = self._casebook.meta()
         same = meta.get("journal_id") == self._journal.journal_id
         self._cursor = meta.get("cursor", 0) if same else 0
-        _, gone = self._journal.marks()
         with self._casebook.changing() as page:
-            if self._cursor < gone:  # an old copy of the casebook: what lies between is no longer in the journal
-                log.error("cases have a gap", extra={"from": self._cursor + 1, "to": gone})
-                page.count("gaps", (), gone - self._cursor)
-                self._cursor = gone
             page.remember(journal_id=self._journal.journal_id, cursor=self._cursor)
+        _, gone = self._journal.marks()
+        while self._cursor < gone:  # an old copy of the casebook: the journal need not have what lies between
+            self._mend(gone)
         if meta.get("rules") != self._rules_id:
             self._reschedule()
             with self._casebook.changing() as page:
@@ -110,44 +109,59 @@ class CaseFold:
 
     def turn(self) -> bool:
         """Fold what has come, sweep what is due; whether there is surely more to fold."""
+        as_of = self._clock()  # before the journal is read: what is accepted by then is folded, unless there is more
         messages = self._journal.after(self._cursor, FOLD_MESSAGES)
+        more = len(messages) == FOLD_MESSAGES
         if messages:
-            self._fold(messages)
+            self._fold(messages, as_of, upto=messages[-1].seq)
         last, _ = self._journal.marks()
         self.lag = max(0, last - self._cursor)
         now = time.monotonic()
         if now >= self._sweep_at:
-            self._sweep()
+            self._sweep(min(as_of, messages[-1].received_at) if more else as_of)
             self._sweep_at = now + SWEEP_SECONDS
         if now >= self._strip_at:
             self._strip_at = now + (0 if self._strip() else STRIP_SECONDS)
-        return len(messages) == FOLD_MESSAGES
+        return more
 
     # ---- folding ----
 
-    def _fold(self, messages: list[Pending]) -> None:
+    def _mend(self, gone: int) -> None:
+        """Fold what the journal still has up to `gone`, and count what it has not."""
+        kept = [message for message in self._journal.after(self._cursor, FOLD_MESSAGES) if message.seq <= gone]
+        upto = kept[-1].seq if len(kept) == FOLD_MESSAGES else gone
+        if missing := upto - self._cursor - len(kept):
+            log.error("cases have a gap", extra={"from": self._cursor + 1, "to": upto, "messages": missing})
+        self._fold(kept, self._clock(), upto=upto, missing=missing)
+
+    def _fold(self, messages: list[Pending], now_ms: int, *, upto: int, missing: int = 0) -> None:
+        """In one transaction, that ends with the cursor at `upto`."""
         with self._casebook.changing() as page:
             for message in messages:
                 try:
-                    self._digest(page, message)
+                    self._digest(page, message, min(now_ms, message.received_at))
                 except (KeyError, TypeError, ValueError) as error:
                     log.error("report not digested", extra={"seq": message.seq, "error": type(error).__name__})
                     page.count("failures", ())
-            page.remember(cursor=messages[-1].seq, as_of=messages[-1].received_at)
-        self.folded = self._cursor = messages[-1].seq
+            if missing:
+                page.count("gaps", (), missing)
+            if messages:
+                page.remember(as_of=messages[-1].received_at)
+            page.remember(cursor=upto)
+        self.folded = self._cursor = upto
 
-    def _digest(self, page: Page, message: Pending) -> None:
+    def _digest(self, page: Page, message: Pending, now_ms: int) -> None:
         fact = fact_of(message)
         before = page.get(fact.case_id)
         after = apply(before, fact)
         if after is before:
             return
         page.note_sender(fact.sender, fact.case_id)
-        self._told(page, before, after)
+        self._told(page, before, after, now_ms)
 
-    def _told(self, page: Page, before: Case | None, after: Case) -> None:
+    def _told(self, page: Page, before: Case | None, after: Case, now_ms: int) -> None:
         """Judge the case, and add to the totals what has become true of it."""
-        after, transitions = judge(after, self._clock(), self._rules)
+        after, transitions = judge(after, now_ms, self._rules)
         after, seconds = measure(after, self._rules)
         place = (after.kind, after.category[:2])
         for step in transitions:
@@ -168,12 +182,12 @@ class CaseFold:
 
     # ---- sweeping ----
 
-    def _sweep(self) -> None:
-        while due := self._casebook.due(self._clock(), FOLD_MESSAGES):
+    def _sweep(self, now_ms: int) -> None:
+        while due := self._casebook.due(now_ms, FOLD_MESSAGES):
             with self._casebook.changing() as page:
                 for case_id in due:
                     if (case := page.get(case_id)) is not None:
-                        self._told(page, case, case)
+                        self._told(page, case, case, now_ms)
         self.last_run = time.time()
 
     def _strip(self) -> bool:
@@ -198,7 +212,7 @@ class CaseFold:
 
 def fact_of(message: Pending) -> Fact:
     """What a message in the journal says of its case. Raises KeyError, TypeError or ValueError."""
-    value: dict[str, Any] = orjson.loads(message.value)
+    value: dict[str, Any] = {**orjson.loads(message.value)}  # whatever else JSON can be is no mapping
     campaign = value.get("campaign")
     return Fact(
         case_id=message.case_id,
@@ -207,12 +221,23 @@ def fact_of(message: Pending) -> Fact:
         seq=message.seq,
         sender=message.sender,
         report_id=message.report_id,
-        kind=value["kind"],
-        category=value["category"],
+        kind=Kind(value["kind"]).value,
+        category=_text(value["category"]),
         stage=Stage(value["stage"]),
         supervision=Supervision(value["supervision"]),
-        campaign=Campaign(campaign["name"], campaign.get("phase"), campaign.get("level")) if campaign else None,
+        campaign=_campaign(**campaign) if campaign else None,
     )
+
+
+def _campaign(name: str, phase: str | None = None, level: str | None = None) -> Campaign:
+    return Campaign(_text(name), phase and _text(phase), level and _text(level))
+
+
+def _text(value: object) -> str:
+    """What SQLite could not keep as text must not get so far: the whole transaction would fail, and again."""
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
 
 
 ARRIVAL_SECONDS = (60, 120, 300, 600, 900, 1200, 1500, 1800, 2700, 3600, 7200, 14400)

@@ -5,6 +5,7 @@ import logging.config
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,11 +25,15 @@ from service.casebook import Period, Search
 from service.config import Config, ConfigError
 from service.journal import SqliteJournal
 from service.ports import JournalError
+from service.salvage import salvage, set_aside
 from service.version import VERSION
 
 if TYPE_CHECKING:
     from service.consume import Record
     from service.domain.standards import Rules
+
+
+CONNECTIONS = 1024  # open at the same time; the server counts idle ones too, and answers no newcomer above
 
 
 def _fail(text: str, code: int = 1) -> NoReturn:
@@ -86,7 +91,7 @@ def web(config: Config) -> None:
         interface=Interfaces.WSGI,
         workers=1,
         blocking_threads=config.threads,
-        backpressure=config.threads * 4,
+        backpressure=CONNECTIONS,
         websockets=False,
         workers_kill_timeout=10,
         log_level=LogLevels(config.log_level.lower()),
@@ -113,10 +118,14 @@ def run(config: Config, others: tuple[str, ...]) -> None:
     For production use systemd or Kubernetes (see deploy/).
     """
     from service.app import checked  # noqa: PLC0415
+    from service.leader import pulseless  # noqa: PLC0415
     from service.processes import Child, GaveUp, keep  # noqa: PLC0415
 
     checked(config)
-    ours = [Child(name, [sys.executable, "-m", "service.cli", name]) for name in ("web", "relay")]
+    ours = [
+        Child("web", [sys.executable, "-m", "service.cli", "web"]),
+        Child("relay", [sys.executable, "-m", "service.cli", "relay"], hangs=lambda: pulseless(config.data_dir)),
+    ]
     theirs = [Child(command, shlex.split(command), essential=False) for command in others]
     try:
         keep([*ours, *theirs])
@@ -276,6 +285,43 @@ def journal_requeue(config: Config, seqs: tuple[int, ...], everything: bool) -> 
     unknown = [str(seq) for seq in chosen if seq not in moved]
     if unknown:
         _fail(f"not parked: {', '.join(unknown)}")
+
+
+@journal.command("drain")
+@click.option("--timeout", type=float, default=300, show_default=True, help="Seconds to wait.")
+@configured
+def journal_drain(config: Config, timeout: float) -> None:
+    """Wait until nothing is pending, e.g. before this machine is taken away. Stop sending to it first.
+
+    Exits with 1 when reports are still pending or parked after the time-out, saying how many.
+    """
+    with _journal(config) as store:
+        left = before = store.fill().pending
+        with click.progressbar(length=before, label="published", file=sys.stderr, show_pos=True) as bar:
+            end = time.monotonic() + timeout
+            while left and time.monotonic() < end:
+                time.sleep(0.2)
+                left, last = store.fill().pending, left
+                bar.update(max(0, last - left))
+        parked = len(store.parked())
+    if left:
+        _fail(f"{left} reports still pending after {timeout:.0f} s: is the relay running, does Kafka answer?")
+    if parked:
+        _fail(f"nothing is pending, but {parked} reports are parked: see `gridgov journal parked`")
+    click.echo("drained: everything accepted is in Kafka")
+
+
+@journal.command("salvage")
+@configured
+def journal_salvage(config: Config) -> None:
+    """Bring back what a corrupt journal that was set aside still holds. Safe to repeat, and while the service runs."""
+    with _journal(config) as store:
+        found = set_aside(config.data_dir)
+        for aside in found:
+            brought, known = salvage(aside, store)
+            click.echo(f"{aside}: {brought} reports brought back, {known} were known; the files stay there")
+    if not found:
+        click.echo("no journal was set aside", err=True)
 
 
 @main.command()

@@ -170,17 +170,18 @@ def load(env: Mapping[str, str]) -> Config:
             )
         except ValueError as error:
             problems.append(f"{env_name(option)}={env.get(env_name(option), '')!r}: {error}")
+            values[option.name] = option.metadata["parse"](option.metadata["default"])
     known = {env_name(option) for option in options()}
     problems += [
         f"{name}: no such option (see `gridgov config`)"
         for name in sorted(env)
         if name.startswith("GRIDGOV_") and name not in known
     ]
-    if not problems:
-        problems = _contradictions(config := Config(**values))
-        if not problems:
-            return config
-    raise ConfigError(problems)
+    config = Config(**values)
+    problems += _contradictions(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
 
 
 def _contradictions(config: Config) -> list[str]:

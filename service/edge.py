@@ -16,6 +16,7 @@ from service.config import is_loopback
 REPORT_BYTES = 256 * 1024
 BATCH_BYTES = 2 * 1024 * 1024
 BATCH_REPORTS = 1000
+DRAIN_BYTES = 16 * 1024 * 1024  # of a refused body, so that who sends all before reading gets the answer too
 RETRY_SECONDS = (1, 3)  # jittered, so that refused senders do not come back all at once
 NDJSON = "application/x-ndjson"
 PROBLEM_JSON = "application/problem+json"
@@ -78,6 +79,13 @@ def body(limit: int) -> bytes:
     return data
 
 
+def drain() -> None:
+    """Read what is left of a body that was refused unread: the server cuts a connection that still sends."""
+    left = DRAIN_BYTES if (request.content_length or 0) <= DRAIN_BYTES else 0
+    while left > 0 and (gone := len(request.environ["wsgi.input"].read(65536))):
+        left -= gone
+
+
 def array() -> list[object]:
     """The items of a JSON array; one that cannot be read is a problem of the whole request."""
     items = wire.parse(body(BATCH_BYTES))
@@ -113,8 +121,11 @@ def traceparent() -> str | None:
 
 def language() -> Lang:
     """Chinese unless the client would rather have English."""
-    best = request.accept_languages.best_match(["zh", "en"], default="zh")
-    return "en" if best == "en" else "zh"
+    for tag, quality in request.accept_languages:  # in order of preference; not best_match: it takes en before zh-CN
+        primary = tag.lower().partition("-")[0]
+        if quality > 0 and primary in ("zh", "en"):
+            return "en" if primary == "en" else "zh"
+    return "zh"
 
 
 # ---- answering ----

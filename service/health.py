@@ -5,14 +5,16 @@ from pathlib import Path
 
 import orjson
 
-from service.journal import HARD_MARK, SqliteJournal
-from service.leader import Leadership
+from service.journal import SqliteJournal
+from service.leader import Leadership, Pulse
 from service.ops import Health, Readiness
-from service.ports import JournalError
+from service.ports import JournalError, JournalFull
 from service.topics import TopicWatch
 from service.writer import Writer
 
+HANG_SECONDS = 30  # a loop that has not turned for so long will not
 PULSE_SECONDS = 10  # a relay's file older than this: it is not running, or hangs
+SOFT_MARK = 0.70  # of the journal's room
 OLD_SECONDS = 60  # a pending message older than this is worth a word
 
 
@@ -28,15 +30,17 @@ class WebHealth:
 
     def ready(self) -> Readiness:
         """Unready when a report would get a 503 now; degraded when reports are kept but do not reach Kafka."""
+        if isinstance(self._writer.error, JournalFull) or self._journal.closed_to_new:
+            return Readiness(Health.UNREADY, ("journal_full",))
         if self._writer.error is not None:
             return Readiness(Health.UNREADY, ("journal_unavailable",))
         try:
             fill = self._journal.fill()
         except JournalError:
             return Readiness(Health.UNREADY, ("journal_unreadable",))
-        if fill.used >= fill.limit * HARD_MARK:
-            return Readiness(Health.UNREADY, ("journal_full",))
         reasons = self._around()
+        if fill.used >= fill.limit * SOFT_MARK:
+            reasons.append("journal_filling")
         if fill.oldest is not None and time.time() - fill.oldest / 1000 > OLD_SECONDS:
             reasons.append("backlog_old")
         if fill.parked:
@@ -57,12 +61,12 @@ class WebHealth:
 class RelayHealth:
     """A standby is as ready as a leader: it has nothing to do yet."""
 
-    def __init__(self, watch: TopicWatch, leadership: Leadership) -> None:
-        self._watch, self._leadership = watch, leadership
+    def __init__(self, watch: TopicWatch, leadership: Leadership, pulse: Pulse) -> None:
+        self._watch, self._leadership, self._pulse = watch, leadership, pulse
 
     def alive(self) -> bool:
-        """The process answers; whether its loop turns is told by the heartbeat metric and the pulse file."""
-        return True
+        """Whether a leader's loop still turns; a standby has none."""
+        return not self._leadership.leading or time.time() - self._pulse.last < HANG_SECONDS
 
     def ready(self) -> Readiness:
         """Degraded while a leader cannot reach Kafka, or a topic is paused."""

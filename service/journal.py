@@ -29,6 +29,7 @@ from service.ports import (
 from service.sqlite import Db, Store, used_bytes
 
 SCHEMA_VERSION = 1
+UNKNOWN_FINGERPRINT = b""  # of a salvaged report: whatever comes under its id is taken for the same
 HARD_MARK, REOPEN_MARK = 0.90, 0.80  # of the limit: refuse new reports above, accept again below
 
 # `messages`: pending while `settled` is 0; a settled one stays only until the cases have it too (`meta.folded`).
@@ -74,12 +75,26 @@ class SqliteJournal:
             db.executemany("INSERT OR IGNORE INTO meta VALUES(?, ?)", [("journal_id", uuid.uuid4().hex), *_ZEROES])
             [row] = db.execute("SELECT value FROM meta WHERE key='journal_id'").fetchall()
             self.journal_id = str(row[0])
-        self._closed_to_new = False
+        self.closed_to_new = False  # past the hard mark, and not yet below the one to reopen at
+        self._file = directory / "journal.sqlite3"
+        self._inode = self._file.stat().st_ino
 
     # ---- the web process appends ----
 
     def append(self, submissions: Sequence[Sequence[Message]]) -> list[list[Receipt | Conflict] | JournalFull]:
         """See `ports.Journal.append`."""
+        try:
+            return self._append(submissions)
+        except JournalFull as full:  # the disk itself: whoever repeats is answered all the same
+            return [self._repeated(submission) or full for submission in submissions]
+
+    def probe(self) -> None:
+        """Write a page and flush it, changing nothing: raises what an append would raise."""
+        with self._store.transaction() as db:
+            db.execute("UPDATE meta SET value=value+0 WHERE key='accepted'")
+            self._is_full(db)
+
+    def _append(self, submissions: Sequence[Sequence[Message]]) -> list[list[Receipt | Conflict] | JournalFull]:
         answers: list[list[Receipt | Conflict] | JournalFull] = []
         with self._store.transaction() as db:  # leaving it is the flush that a 202 stands for
             full = self._is_full(db)
@@ -93,6 +108,12 @@ class SqliteJournal:
                 answers.append(rows)
             _count(db, accepted=accepted)
         return answers
+
+    def _repeated(self, submission: Sequence[Message]) -> list[Receipt | Conflict] | None:
+        """The answers to a submission that holds nothing new; None when it does."""
+        sql = f"SELECT fingerprint, {_RECEIPT} FROM dedupe WHERE sender=? AND report_id=?"
+        known = [(m, self._store.read(sql, (m.sender, m.report_id))) for m in submission]
+        return [_repeat(m, rows[0]) for m, rows in known] if all(rows for _, rows in known) else None
 
     def receipt(self, sender: str, report_id: str) -> Receipt | None:
         """See `ports.Journal.receipt`."""
@@ -152,6 +173,10 @@ class SqliteJournal:
             return db.changes()
 
     # ---- the cases follow ----
+
+    def topics(self) -> list[str]:
+        """The topics that anything pending is for."""
+        return [topic for (topic,) in self._store.read("SELECT DISTINCT topic FROM messages WHERE settled=0")]
 
     def after(self, seq: int, limit: int) -> list[Pending]:
         """At most `limit` messages beyond `seq` that the cases may not have yet, pending, settled or parked, by seq."""
@@ -226,6 +251,13 @@ class SqliteJournal:
             _count(db, parked=-len(moved))
         return moved
 
+    def replaced(self) -> bool:
+        """Whether another file stands in the journal's place: this one was set aside, or moved away."""
+        try:
+            return self._file.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
     def version(self) -> int:
         """A number that changes whenever anybody commits; costs microseconds."""
         [(version,)] = self._store.read("PRAGMA data_version")
@@ -234,9 +266,9 @@ class SqliteJournal:
     # ---- inside ----
 
     def _is_full(self, db: Db) -> bool:
-        mark = REOPEN_MARK if self._closed_to_new else HARD_MARK
-        self._closed_to_new = used_bytes(db) >= self.limit * mark
-        return self._closed_to_new
+        mark = REOPEN_MARK if self.closed_to_new else HARD_MARK
+        self.closed_to_new = used_bytes(db) >= self.limit * mark
+        return self.closed_to_new
 
 
 def _count(db: Db, **changes: int) -> None:
@@ -253,8 +285,7 @@ def _known(db: Db, message: Message) -> tuple[Any, ...] | None:
 def _append(db: Db, m: Message) -> Receipt | Conflict:
     known = _known(db, m)
     if known is not None:
-        same = known[0] == m.fingerprint
-        return _receipt(known[1:], duplicate=True) if same else Conflict(m.report_id)
+        return _repeat(m, known)
     db.execute(
         "INSERT INTO messages(topic, case_id, headers, value, received_at, attempt, sender, report_id)"
         " VALUES(?, ?, ?, ?, ?, 1, ?, ?)",
@@ -265,6 +296,12 @@ def _append(db: Db, m: Message) -> Receipt | Conflict:
         (m.sender, m.report_id, m.fingerprint, m.case_id, m.topic, m.received_at),
     )
     return Receipt(m.report_id, m.case_id, m.topic, m.received_at, State.PENDING)
+
+
+def _repeat(m: Message, known: Sequence[Any]) -> Receipt | Conflict:
+    fingerprint, *receipt = known
+    same = fingerprint in (m.fingerprint, UNKNOWN_FINGERPRINT)
+    return _receipt(receipt, duplicate=True) if same else Conflict(m.report_id)
 
 
 def _settle(db: Db, d: Delivery, folded: int) -> int:

@@ -10,9 +10,10 @@ from pathlib import Path
 import orjson
 from prometheus_client import Gauge
 
+from service.ballast import Ballast
 from service.journal import SqliteJournal
 from service.metrics import RelayMetrics
-from service.ports import JournalFull, JournalUnavailable
+from service.ports import JournalBroken, JournalFull, JournalUnavailable
 from service.topics import TopicWatch
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 STANDBY_SECONDS = 0.25
 LEDGER_SECONDS = 5.0
 TIDY_SECONDS = 60.0
+PULSELESS_SECONDS = 15.0
 DAY_MS = 86_400_000
 
 
@@ -56,32 +58,53 @@ class Pulse:
     def __init__(self, directory: Path) -> None:
         self._path = directory / "relay.json"
         self._next = 0.0
+        self.last = time.time()  # when the relay's loop last turned
 
     def beat(self, *, connected: bool, paused: dict[str, str]) -> None:
         """Write at most once a second; the file is replaced whole."""
+        self.last = time.time()
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 1
         status = {"at": int(time.time() * 1000), "pid": os.getpid(), "connected": connected, "paused": paused}
         draft = self._path.with_suffix(".new")
-        draft.write_bytes(orjson.dumps(status))
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(orjson.dumps(status))
         draft.replace(self._path)
+
+
+def pulseless(directory: Path) -> bool:
+    """Whether a relay has written its pulse in `directory`, and then no more for too long."""
+    try:
+        return time.time() - (directory / "relay.json").stat().st_mtime > PULSELESS_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 class Chores:
     """The leader's housekeeping between two turns: pulse, ledger, old receipts, free pages; cheap when none is due."""
 
     def __init__(
-        self, journal: SqliteJournal, pulse: Pulse, watch: TopicWatch, metrics: RelayMetrics, *, dedupe_days: int
+        self,
+        journal: SqliteJournal,
+        pulse: Pulse,
+        watch: TopicWatch,
+        metrics: RelayMetrics,
+        ballast: Ballast,
+        *,
+        dedupe_days: int,
     ) -> None:
         self._journal, self._pulse, self._watch, self._metrics = journal, pulse, watch, metrics
+        self._ballast = ballast
         self._keep_ms = dedupe_days * DAY_MS
         self._count_at = 0.0
-        self._tidy_at = time.monotonic() + TIDY_SECONDS
+        self._tidy_at = 0.0
 
     def __call__(self) -> None:
         """Do what is due."""
         self._metrics.heartbeat.set_to_current_time()
+        if self._journal.replaced():
+            raise JournalBroken("another file stands in the journal's place")
         self._pulse.beat(connected=self._watch.reachable, paused=self._paused())
         try:
             self._count()
@@ -107,4 +130,5 @@ class Chores:
         more = self._journal.forget(int(time.time() * 1000) - self._keep_ms)
         if self._journal.fill().oldest is None:
             self._journal.tidy()
+        self._ballast.restore()
         self._tidy_at = time.monotonic() + (0.1 if more else TIDY_SECONDS)

@@ -204,6 +204,9 @@ class Journal(Protocol):
         journal is past its hard mark gets `JournalFull` and leaves nothing behind.
         """
 
+    def probe(self) -> None:
+        """Raise what an append would raise now; changes nothing."""
+
     def receipt(self, sender: str, report_id: str) -> Receipt | None:
         """The sender's own receipt, or None."""
 

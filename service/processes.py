@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -51,6 +51,7 @@ class Child:
     name: str
     command: Sequence[str]
     essential: bool = True  # whether we give up when it keeps ending
+    hangs: Callable[[], bool] = lambda: False  # asked while it runs: a process that hangs is killed, and started again
     failures: int = 0
     started: float = 0.0
     start_at: float = 0.0
@@ -87,6 +88,9 @@ def _look_after(child: Child) -> None:
         return
     code = child.process.poll()
     if code is None:
+        if child.hangs() and now - child.started > HEALTHY_SECONDS:
+            log.error("killed, it hangs", extra={"child": child.name, "pid": child.process.pid})
+            child.process.kill()
         return
     child.process = None
     child.failures = 0 if now - child.started > HEALTHY_SECONDS else child.failures

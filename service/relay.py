@@ -81,7 +81,8 @@ class Relay:
     """Moves messages from the journal to Kafka, one `turn` after the other, all on one thread.
 
     `connect` builds a publisher, raising `PublisherBroken`; `wake` is set by whoever has news; `folded` tells how far
-    the cases have read, beyond which a settled message must stay in the journal.
+    the cases have read, beyond which a settled message must stay in the journal; `relieve` makes room on a full disk,
+    telling whether there was any to make.
     """
 
     def __init__(
@@ -95,12 +96,13 @@ class Relay:
         window: int,
         wake: threading.Event,
         folded: Callable[[], int] = lambda: EVERYTHING,
+        relieve: Callable[[], bool] = lambda: False,
     ) -> None:
         self._journal, self._connect, self._watch, self._metrics = journal, connect, watch, metrics
         self._lanes = {topic: Lane(topic) for topic in topics}
-        self._window, self._wake, self._folded = window, wake, folded
+        self._window, self._wake, self._folded, self._relieve = window, wake, folded, relieve
         self._publisher: Publisher | None = None
-        self._rewind = False  # the last publisher ended with messages in flight: begin at the lowest undelivered
+        self._rewind = True  # begin at the lowest undelivered: a publisher, ours or another leader's, was cut short
         self._unsaved: list[Delivery] = []  # acknowledged by Kafka, not yet marked in the journal
         self._kept = 0  # the highest settled seq that waits in the journal for the cases; 0: none does
         self._version = -1
@@ -108,14 +110,14 @@ class Relay:
 
     def run(self, stop: threading.Event, each_turn: Callable[[], None]) -> None:
         """Turn until `stop`, then wait a little for what is in flight. Raises `JournalError`."""
-        self._journal.reattempt()  # a leader before us may have sent what it could not settle
         while not stop.is_set():
             try:
                 self.turn()
             except (JournalFull, JournalUnavailable) as error:  # it passes; what is acknowledged stays in `_unsaved`
                 log.warning("journal not written", extra={"error": str(error)})
                 self._look_again()
-                stop.wait(JOURNAL_WAIT_SECONDS)
+                if not (isinstance(error, JournalFull) and self._relieve()):
+                    stop.wait(JOURNAL_WAIT_SECONDS)
             each_turn()
             self._wake.wait(IDLE_SECONDS)
             self._wake.clear()

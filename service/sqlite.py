@@ -16,6 +16,8 @@ OLDEST_SAFE = (3, 51, 3)  # before it, the WAL-reset bug can lose committed rows
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs"}
 _VOLATILE = {"tmpfs", "ramfs", "overlay"}
 
+_GIVE_UP = 1 << 40  # rows stepped over in one go
+
 Db = apsw.Connection
 
 
@@ -111,6 +113,25 @@ def used_bytes(db: Db) -> int:
     """Pages in use, free ones not counted: what a limit should be compared with, as the file itself never shrinks."""
     pages = db.pragma("page_count") - db.pragma("freelist_count")
     return int(pages * db.pragma("page_size"))
+
+
+def rows_of(path: Path, table: str, key: str, columns: str, condition: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a damaged file that can still be read, in order of an integer key; what cannot is stepped over."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    sql = f"SELECT {key}, {columns} FROM {table} NOT INDEXED WHERE {key}>? AND {condition} ORDER BY {key} LIMIT 1"
+    at, step = 0, 1
+    while step < _GIVE_UP:
+        try:
+            found = db.execute(sql, (at,)).fetchall()
+        except apsw.Error:
+            at, step = at + step, step * 2  # a page that cannot be read holds many rows: look further and further on
+            continue
+        if not found:
+            break
+        [(key_found, *row)] = found
+        at, step = int(key_found), 1  # type: ignore[arg-type]  # an integer key
+        yield tuple(row)
+    db.close()
 
 
 def unfit(directory: Path) -> str | None:

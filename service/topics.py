@@ -163,15 +163,17 @@ class TopicWatch:
     With `create_topics` it also creates what is missing. `changed` is called when an answer differs from the last.
     """
 
-    def __init__(self, cluster: Cluster, names: Iterable[str], config: Config, changed: Callable[[], None]) -> None:
-        self._cluster, self._names, self._config, self._changed = cluster, tuple(names), config, changed
+    def __init__(self, cluster: Cluster, config: Config, changed: Callable[[], None]) -> None:
+        self._cluster, self._config, self._changed = cluster, config, changed
+        self._names: tuple[str, ...] = ()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="topic-watch", daemon=True)
         self.reachable = False
         self.topics: dict[str, Topic] = {}
 
-    def start(self) -> None:
-        """Begin to ask."""
+    def start(self, names: Iterable[str]) -> None:
+        """Begin to ask about these topics."""
+        self._names = tuple(names)
         self._thread.start()
 
     def stop(self) -> None:

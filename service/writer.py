@@ -29,6 +29,7 @@ from service.ports import (
 log = logging.getLogger(__name__)
 
 GROUP_MESSAGES = 2000  # at most this many in one transaction, but for a single larger submission
+PROBE_SECONDS = 1.0
 WAIT_SECONDS = 10.0  # then the client gets a 503; what it sent may still be committed, and repeats are safe
 
 Answer = list[Receipt | Conflict]
@@ -74,7 +75,8 @@ class Writer:
         group: list[Ticket] = []
         size = 0
         with self._news:
-            self._news.wait_for(lambda: self._waiting)
+            # While the last write failed, an empty group comes by: nobody posts to a gateway that says it is not ready.
+            self._news.wait_for(lambda: self._waiting, PROBE_SECONDS if self.error else None)
             while self._waiting and (not group or size + len(self._waiting[0][0]) <= GROUP_MESSAGES):
                 ticket = self._waiting.popleft()
                 if not ticket[1].cancelled():  # its client was told 503 long ago: do not write behind its back
@@ -85,8 +87,10 @@ class Writer:
     def _commit(self, group: list[Ticket]) -> None:
         started = time.perf_counter()
         try:
+            if not group:
+                self._journal.probe()
             answers = self._journal.append([messages for messages, _ in group])
-            self.error = None
+            self.error = next((answer for answer in answers if isinstance(answer, JournalFull)), None)
         except JournalError as error:
             self.error = error
             log.error("journal not written", extra={"error": str(error), "requests": len(group)})

@@ -38,7 +38,7 @@ class CaseFlag(StrEnum):
     AFTER_CANCELLED = "after_cancelled"
     """Something other than a note happened after it was cancelled."""
     OUTCOME_STANDS = "outcome_stands"
-    """An outcome was counted that its reports no longer call for, as by a cancellation that came late."""
+    """An outcome was counted that its reports do not call for (cancelled late, say); goes if they do again."""
 
 
 _PROCESS = (Stage.REPORTED, Stage.DISPATCHED, Stage.ARRIVED, Stage.FINISHED, Stage.APPROVED)

@@ -12,8 +12,8 @@ that is not decided, or no longer called for, takes nothing back, so at every mo
 | arrival or finish before the clock started | met; elapsed and measured as 0 s |
 | a finish heard of before the arrival | it is the arrival until an earlier one is known, which corrects it |
 | an earlier `reported` comes late | the clock moves back, and the grace runs from the receipt of that report |
+| it names another kind or category | judged by the limit of what the case now is, counted where it was first counted |
 | an outcome is counted, and the truth is open again | it stays until the truth is decided, then is corrected |
-| the same for kind and category | judged by the limit of what the case now is, counted where it was first counted |
 | the table's limit changes | decided cases keep the limit they were judged by; undecided ones get the new one |
 | cancelled at the deadline exactly, or after | judged as if not cancelled |
 | cancelled before it | no outcome, but for an arrival, or an approval that stands, before the cancellation |

@@ -1,0 +1,170 @@
+"""The real publisher on a real Kafka keeps the contract, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import NewTopic
+
+from service.config import Config, load
+from service.ports import PublisherBroken, TopicUnavailable
+from service.publisher import KafkaPublisher
+from tests.broker import Broker, Kafka, free_port
+from tests.publisher_contract import JOURNAL_ID, PARTITIONS, Hand, PublisherContract, Target, Written, pending
+
+
+def config_for(bootstrap: str) -> Config:
+    return load({"KAFKA_BOOTSTRAP_SERVERS": bootstrap})
+
+
+class RealKafka:
+    """Topics of its own on a real broker as the suite's target."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+
+    def topic(self, *, max_message_bytes: int = 1_048_588) -> str:
+        name = self.missing()
+        settings = {"max.message.bytes": str(max_message_bytes)}
+        with closing(KafkaAdminClient(bootstrap_servers=self.bootstrap)) as admin:
+            admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=settings)])
+        return name
+
+    def missing(self) -> str:
+        return f"test-{uuid.uuid4()}"
+
+    def publisher(self, wake: Callable[[], None]) -> KafkaPublisher:
+        return KafkaPublisher(config_for(self.bootstrap), journal_id=JOURNAL_ID, wake=wake)
+
+    def records(self, topic: str) -> list[Written]:
+        places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        with closing(KafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")) as consumer:
+            consumer.assign(places)
+            ends = consumer.end_offsets(places)
+            found: list[Written] = []
+            while any(consumer.position(place) < ends[place] for place in places):
+                for records in consumer.poll(1_000).values():
+                    found += [_written(record) for record in records]
+        return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+def _written(record: object) -> Written:
+    headers = {name: value.decode() for name, value in record.headers}  # type: ignore[attr-defined]
+    return Written(
+        record.partition,  # type: ignore[attr-defined]
+        record.offset,  # type: ignore[attr-defined]
+        record.key.decode(),  # type: ignore[attr-defined]
+        record.value,  # type: ignore[attr-defined]
+        headers,
+    )
+
+
+@pytest.fixture
+def target(kafka: Kafka) -> Target:
+    return RealKafka(kafka.bootstrap)
+
+
+class TestKafkaPublisher(PublisherContract):
+    """The contract, on real Kafka."""
+
+
+left_to_the_collector = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def collected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """kafka-python 3.0.12 leaves the sockets of failed connections to the garbage collector: let it find them here."""
+    caplog.set_level(logging.CRITICAL, logger="kafka")  # as in service; pytest would keep the records with their frames
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def threads_before() -> Callable[[], set[str]]:
+    before = set(threading.enumerate())
+    return lambda: {thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()}
+
+
+def test_closing_leaves_no_thread_behind(target: Target, threads_before: Callable[[], set[str]]) -> None:
+    hand = Hand(target)
+    hand.send([pending(1, target.topic())])
+    hand.settle(1)
+    assert threads_before() != set()
+
+    hand.close()
+
+    assert threads_before() == set()
+
+
+def test_a_failure_leaves_no_thread_behind(target: Target, threads_before: Callable[[], set[str]]) -> None:
+    hand = Hand(target)
+    hand.send([pending(1, target.topic(max_message_bytes=2_000), value=b"l" * 4_000)])
+
+    hand.fail()
+
+    assert threads_before() == set()
+
+
+def test_a_missing_topic_costs_about_a_second_at_most(target: Target) -> None:
+    hand = Hand(target)
+    started = time.monotonic()
+
+    with pytest.raises(TopicUnavailable):
+        hand.publisher.send(pending(1, target.missing()))
+
+    assert time.monotonic() - started < 3
+    hand.close()
+
+
+@left_to_the_collector
+@pytest.mark.usefixtures("collected")
+def test_nobody_listening_is_told_and_leaves_no_thread_behind(threads_before: Callable[[], set[str]]) -> None:
+    with pytest.raises(PublisherBroken):
+        KafkaPublisher(config_for(f"127.0.0.1:{free_port()}"), journal_id=JOURNAL_ID, wake=lambda: None)
+
+    assert threads_before() == set()
+
+
+@left_to_the_collector
+@pytest.mark.usefixtures("collected")
+def test_a_dead_broker_does_not_hold_up_closing(
+    breakable_kafka: Broker, threads_before: Callable[[], set[str]]
+) -> None:
+    target = RealKafka(breakable_kafka.bootstrap)
+    topic = target.topic()
+    hand = Hand(target)
+    hand.send([pending(1, topic)])
+    hand.settle(1)
+    breakable_kafka.kill()
+    hand.send(pending(seq, topic) for seq in range(2, 50))
+
+    hand.close()
+
+    assert hand.seqs == [1]
+    assert threads_before() == set()
+
+
+@left_to_the_collector
+@pytest.mark.usefixtures("collected")
+def test_what_was_sent_in_vain_arrives_when_the_broker_is_back(breakable_kafka: Broker) -> None:
+    target = RealKafka(breakable_kafka.bootstrap)
+    topic = target.topic()
+    hand = Hand(target)
+    hand.send([pending(1, topic)])
+    hand.settle(1)
+    breakable_kafka.kill()
+    hand.send(pending(seq, topic) for seq in range(2, 50))
+
+    breakable_kafka.start()
+    hand.settle(49)
+    hand.close()
+
+    assert [record.seq for record in target.records(topic)] == list(range(1, 50))

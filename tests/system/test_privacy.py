@@ -1,0 +1,93 @@
+"""Who reported it is looked at and forgotten: a marked name and number are searched for in everything we write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import orjson
+import pytest
+
+from tests.broker import Kafka
+from tests.gridgov import Gridgov, report, running
+from tests.system.refusals import ENGLISH, ask
+
+PHONE, NAME, MORE = "13812345678", "金丝雀先生", "CanarySmith"
+MARKS = (PHONE, NAME, MORE)
+REPORTER = {"name": NAME, "phone": PHONE}
+
+REFUSED = {
+    "a field too many": report("p1", reporter=REPORTER | {"wechat": MORE}),
+    "a name as a key": report("p2", reporter={NAME: 1, PHONE: 2, MORE: 3}),
+    "too long": report("p3", reporter={"name": NAME * 50, "phone": PHONE * 10}),
+    "a number": report("p4", reporter={"name": NAME, "phone": int(PHONE)}),
+    "a text": report("p5", reporter=f"{NAME} {PHONE}"),
+    "a list": report("p6", reporter=[NAME, PHONE]),
+    "an object inside": report("p7", reporter={"name": {MORE: NAME}, "phone": {PHONE: MORE}}),
+    "a control character": report("p8", reporter={"name": NAME + "\0", "phone": PHONE + "\r"}),
+    "something else is wrong": report("p9", reporter=REPORTER, category="0277"),
+    "everything else is missing": {"reporter": REPORTER},
+}
+UNREADABLE = {
+    "a key twice": orjson.dumps(report("q1", reporter=REPORTER))[:-1]
+    + f',"reporter":{{"{PHONE}":"{NAME}"}}}}'.encode(),
+    "the same name twice": f'{{"reporter":{{"{MORE}":1,"{MORE}":"{PHONE}"}}}}'.encode(),
+    "broken off": orjson.dumps(report("q2", reporter=REPORTER))[:-5],
+    "not UTF-8": f'{{"reporter":"{NAME}{PHONE}{MORE}"}}'.encode("gbk"),
+}
+
+
+@pytest.fixture(scope="module")
+def talkative(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gridgov]:
+    """A gridgov that logs all it can."""
+    own = Gridgov(tmp_path_factory.mktemp("talkative") / "var", kafka.bootstrap, {"GRIDGOV_LOG_LEVEL": "DEBUG"})
+    with running(own) as started:
+        yield started
+
+
+def marked(data: bytes) -> list[str]:
+    """The marks that are in there, also as JSON escapes."""
+    return [
+        mark for mark in MARKS if mark.encode() in data or orjson.dumps(mark)[1:-1] in data or escaped(mark) in data
+    ]
+
+
+def escaped(mark: str) -> bytes:
+    return mark.encode("ascii", "backslashreplace")
+
+
+@pytest.mark.parametrize("language", [{}, ENGLISH], ids=["zh", "en"])
+@pytest.mark.parametrize("given", [*REFUSED.values(), *UNREADABLE.values()], ids=[*REFUSED, *UNREADABLE])
+def test_an_error_does_not_repeat_who_reported_it(
+    talkative: Gridgov, given: dict[str, object] | bytes, language: dict[str, str]
+) -> None:
+    alone = ask(talkative, "POST", "/v1/reports", given, language)
+    assert alone.status in {400, 422}
+    line = given if isinstance(given, bytes) else orjson.dumps(given)
+    lines = ask(talkative, "POST", "/v1/reports/batch", line, {**language, "Content-Type": "application/x-ndjson"})
+    assert (lines.status, lines.json["failed"]) == (207, 1)
+    assert marked(alone.data + lines.data + repr([alone.headers, lines.headers]).encode()) == []
+
+
+def test_who_reported_it_is_kept_nowhere(talkative: Gridgov) -> None:
+    assert talkative.post(report("private-1", reporter=REPORTER))[0] == 202
+    items = [report("private-2", reporter={"name": MORE, "phone": PHONE}), REFUSED["a text"], report("private-3")]
+    assert ask(talkative, "POST", "/v1/reports/batch", items).status == 207
+    assert talkative.post(report("private-1", reporter=REPORTER))[1]["duplicate"] is True
+    on_disk = [path.read_bytes() for path in talkative.data_dir.iterdir() if path.name != "relay.new"]
+    journal = talkative.settled()["journal_id"]
+    on_disk += [path.read_bytes() for path in talkative.data_dir.iterdir() if path.name != "relay.new"]
+    records = {one["headers"]["ce_id"]: one for one in talkative.consumed() if one["headers"]["journal-id"] == journal}
+    assert {name: one["value"].get("reporter_given") for name, one in records.items()} == {
+        "r-private-1": True,
+        "r-private-2": True,
+        "r-private-3": None,
+    }
+    receipts = [ask(talkative, "GET", f"/v1/reports/{name}").data for name in records]
+    scraped = [
+        talkative.http.request("GET", f"http://127.0.0.1:{port}/metrics").data
+        for port in (talkative.port, talkative.web_metrics, talkative.relay_metrics)
+    ]
+    assert any(b"r-private-1" in file for file in on_disk)  # so we do look where reports are
+    assert all(b"gridgov_build_info" in text for text in scraped)
+    for written in (*on_disk, orjson.dumps(records), *receipts, *scraped, talkative.log.encode()):
+        assert marked(written) == []

@@ -1,0 +1,95 @@
+"""What a process tells about itself, and to whom: probes and metrics, with Kafka and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.gridgov import Gridgov, report, until
+
+
+def probe(gridgov: Gridgov, port: int, path: str) -> tuple[int, Any]:
+    answer = gridgov.http.request("GET", f"http://127.0.0.1:{port}{path}")
+    assert answer.headers["Cache-Control"] == "no-store"
+    return answer.status, orjson.loads(answer.data)
+
+
+def until_told(gridgov: Gridgov, port: int, readiness: dict[str, Any]) -> None:
+    until(lambda: probe(gridgov, port, "/readyz") == (200, readiness), f"port {port} says {readiness}")
+
+
+def ports(gridgov: Gridgov) -> tuple[int, int, int]:
+    return gridgov.port, gridgov.web_metrics, gridgov.relay_metrics
+
+
+def test_live_and_ready_on_every_port(shared: Gridgov) -> None:
+    for port in ports(shared):
+        until_told(shared, port, {"status": "ready", "reasons": []})
+        assert probe(shared, port, "/livez") == (200, {"status": "live"})
+
+
+def test_the_api_port_and_the_webs_own_port_tell_the_same_metrics(shared: Gridgov) -> None:
+    names = [set(shared.metrics(port)) for port in (shared.port, shared.web_metrics)]
+    assert names[0] <= names[1]  # the second scrape also sees the first
+    assert 'gridgov_build_info{process="web",revision="' in "".join(sorted(names[0]))
+
+
+def test_metrics_are_text_that_prometheus_knows(shared: Gridgov) -> None:
+    for port in ports(shared):
+        answer = shared.http.request("GET", f"http://127.0.0.1:{port}/metrics")
+        assert answer.status == 200
+        assert answer.headers["Content-Type"].startswith("text/plain; version=")
+        told = answer.data.decode()
+        assert "# HELP gridgov_" in told
+        assert "# TYPE gridgov_" in told
+
+
+def test_the_metrics_ports_serve_nothing_else(shared: Gridgov) -> None:
+    for port in (shared.web_metrics, shared.relay_metrics):
+        for path in ("/v1/reports/r-1", "/v1/catalogue", "/"):
+            assert shared.http.request("GET", f"http://127.0.0.1:{port}{path}").status == 404
+
+
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gridgov]:
+    """A gridgov whose Kafka is a port where nobody listens."""
+    own = Gridgov(tmp_path_factory.mktemp("cut-off") / "var", "127.0.0.1:1")
+    try:
+        own.start()
+        yield own.ready()
+    finally:
+        for process in own.processes:
+            process.kill()  # how it stops while Kafka is away is another test's question
+        own.stop()
+
+
+def test_without_kafka_it_is_ready_but_degraded_and_says_why(cut_off: Gridgov) -> None:
+    for port in ports(cut_off):
+        until_told(cut_off, port, {"status": "degraded", "reasons": ["kafka_unreachable"]})
+        assert probe(cut_off, port, "/livez") == (200, {"status": "live"})
+
+
+def test_without_kafka_reports_are_accepted_and_pending(cut_off: Gridgov) -> None:
+    status, receipt, headers = cut_off.post(report("cut-off"))
+    assert (status, receipt["state"]) == (202, "pending")
+    assert cut_off.get(headers["Location"]) == (200, receipt)
+    told = cut_off.metrics()
+    assert told["gridgov_journal_pending_messages"] == cut_off.status()["pending"] == 1
+    assert told["gridgov_journal_oldest_pending_timestamp_seconds"] > 1_600_000_000
+    until(lambda: cut_off.metrics(cut_off.relay_metrics)["gridgov_kafka_connected"] == 0, "the relay knows")
+
+
+def test_without_a_relay_it_is_ready_but_degraded_and_says_why(tmp_path: Path) -> None:
+    own = Gridgov(tmp_path / "var", "127.0.0.1:1")
+    try:
+        own.start("web")
+        own.ready()
+        assert own.post(report("alone"))[0] == 202
+        degraded = (200, {"status": "degraded", "reasons": ["relay_silent"]})
+        assert [probe(own, port, "/readyz") for port in (own.port, own.web_metrics)] == [degraded] * 2
+    finally:
+        own.stop()

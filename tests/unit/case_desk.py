@@ -1,0 +1,168 @@
+"""The case fold as the relay's leader runs it, on a journal and a casebook on disk, under a clock of the test's own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from schemas.times import format_time
+from schemas.words import Supervision
+from service.casebook import Casebook, Labels
+from service.cases import CaseFold
+from service.domain.cases import Case, Fact, Outcome, Standard
+from service.domain.standards import Rules, Transition
+from service.journal import SqliteJournal
+from service.ports import Conflict, Delivery, JournalFull, Message, Receipt
+from tests.unit.case_stories import RULES, T0
+from tests.unit.messages import message
+
+DAY_MS = 86_400_000
+KEEP_MS = 90 * DAY_MS
+FOR_EVER = 10**15  # a moment after all others
+SUMMED = ("standard", "corrections")
+
+
+class Interrupted(Exception):
+    """The fold's clock broke: a stop in the middle of a transaction."""
+
+
+class Desk:
+    """Journal, casebook and fold; `now` is the fold's time (epoch ms). Close it at the end."""
+
+    def __init__(self, rules: Rules = RULES, rules_id: str = "one") -> None:
+        self.rules, self.rules_id, self.now = rules, rules_id, T0
+        self.ticks_left = FOR_EVER  # the clock breaks when it was read so often
+        self._place = tempfile.TemporaryDirectory()
+        self._lives = 0
+        self._open()
+
+    def _open(self) -> None:
+        self.journal = SqliteJournal(self.directory, limit=1 << 28, flush=False)
+        self.fold = CaseFold(
+            self.journal,
+            lambda: Casebook(self.directory, self.rules),
+            self.rules,
+            self.rules_id,
+            clock=self._tick,
+            strip_after_ms=KEEP_MS,
+        )
+        self.fold.open()
+
+    def _tick(self) -> int:
+        self.ticks_left -= 1
+        if self.ticks_left < 0:
+            raise Interrupted
+        return self.now
+
+    @property
+    def directory(self) -> Path:
+        return Path(self._place.name) / str(self._lives)
+
+    @property
+    def book(self) -> Casebook:
+        assert self.fold.casebook is not None
+        return self.fold.casebook
+
+    def close(self) -> None:
+        self.journal.close()
+        self.book.close()
+        self._place.cleanup()
+
+    def kill(self) -> None:
+        """As after SIGKILL: go on from what the files hold at this moment, nothing closed, nothing checkpointed."""
+        self._move()
+        self._open()
+
+    def restart(self, rules: Rules, rules_id: str) -> None:
+        """The same, and start again with other rules."""
+        self._move()
+        self.rules, self.rules_id = rules, rules_id
+        self._open()
+
+    def _move(self) -> None:
+        before = self.directory
+        self._lives += 1
+        shutil.copytree(before, self.directory, ignore=shutil.ignore_patterns("*-shm"))
+        self.journal.close()
+        self.book.close()
+        shutil.rmtree(before)
+
+    def accept(self, *facts: Fact) -> list[Receipt | Conflict]:
+        """Post them as one batch."""
+        (answer,) = self.journal.append([[as_message(fact) for fact in facts]])
+        assert not isinstance(answer, JournalFull)
+        return answer
+
+    def accept_raw(self, value: bytes, case_id: str = "raw") -> None:
+        """A message that no intake would make."""
+        self.journal.append([[message(f"raw-{case_id}", case_id=case_id, value=value)]])
+
+    def turn(self) -> None:
+        """Until everything accepted is folded; then what is due is swept."""
+        while self.fold.turn():
+            pass
+
+    def settle(self, *seqs: int) -> None:
+        """Kafka has acknowledged these."""
+        self.journal.hand_over({}, [Delivery(seq, 0, seq, self.now) for seq in seqs], self.fold.folded)
+
+    def case(self, case_id: str = "case") -> Case:
+        found = self.book.case(case_id)
+        assert found is not None
+        return found
+
+    def told(self) -> Counter[tuple[Standard, Outcome, bool]]:
+        """Every outcome ever counted, over all labels: standard, outcome, whether it was a correction."""
+        found: Counter[tuple[Standard, Outcome, bool]] = Counter()
+        for name in SUMMED:
+            for (*_, standard, outcome), n in self.book.totals().get(name, {}).items():
+                found[Standard(standard), Outcome(outcome), name == "corrections"] += int(n)
+        return found
+
+    def total(self, name: str) -> float:
+        """One total, over all labels."""
+        return sum(self.book.totals().get(name, {}).values())
+
+    def totals(self) -> dict[str, dict[Labels, float]]:
+        return self.book.totals()
+
+
+def as_message(fact: Fact) -> Message:
+    """The message that intake would make of the report."""
+    said = {
+        "occurred_at": format_time(fact.occurred_at),
+        "kind": fact.kind,
+        "category": fact.category,
+        "stage": fact.stage,
+        "supervision": fact.supervision or Supervision.NONE,
+    }
+    campaign = {"campaign": fact.campaign._asdict()} if fact.campaign else {}
+    return message(
+        fact.report_id,
+        sender=fact.sender,
+        case_id=fact.case_id,
+        value=orjson.dumps(said | campaign),
+        received_at=fact.received_at,
+    )
+
+
+def steps(told: list[Transition]) -> Counter[tuple[Standard, Outcome, bool]]:
+    """As `Desk.told`."""
+    return Counter((step.standard, step.outcome, step.is_correction) for step in told)
+
+
+@contextmanager
+def hurried(messages: int = 500) -> Iterator[None]:
+    """Every turn sweeps and strips, and folds so many messages in one transaction."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.cases.SWEEP_SECONDS", 0.0)
+        patch.setattr("service.cases.STRIP_SECONDS", 0.0)
+        patch.setattr("service.cases.FOLD_MESSAGES", messages)
+        yield

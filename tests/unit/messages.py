@@ -1,0 +1,33 @@
+"""Messages for tests, as intake would make them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import orjson
+
+from service.ports import Message
+
+NOW = 1_604_448_000_000  # 2020-11-04 08:00:00 in Shanghai
+
+
+def message(
+    report_id: str = "r-1",
+    *,
+    sender: str = "platform",
+    case_id: str = "case-1",
+    topic: str = "topic-a",
+    value: bytes = b"{}",
+    received_at: int = NOW,
+) -> Message:
+    """The content that makes two of one id conflict is their `value`."""
+    return Message(
+        sender=sender,
+        report_id=report_id,
+        fingerprint=hashlib.blake2b(value, digest_size=16).digest(),
+        case_id=case_id,
+        topic=topic,
+        headers=orjson.dumps({"ce_id": report_id, "ce_source": sender}),
+        value=value,
+        received_at=received_at,
+    )

@@ -1,0 +1,335 @@
+"""The fold turn by turn, on a real journal and casebook: what is counted, once, whatever happens in between."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import orjson
+import pytest
+
+from schemas.words import Stage
+from service.casebook import Period, Search
+from service.domain.case_view import view
+from service.domain.cases import Fact
+from service.domain.standards import Rules
+from service.ports import Conflict, ParkReason, Receipt
+from tests.unit.case_desk import DAY_MS, FOR_EVER, KEEP_MS, Desk, Interrupted, as_message, hurried, steps
+from tests.unit.case_stories import COMPLETION, RULES, fact, live, ms, told
+from tests.unit.test_standards import EXAMPLES, INCIDENTS, REPAIRS
+
+MINUTES_25 = "reported@0 arrived@600 finished@{} approved@2000"
+WHOLE = Period(0, FOR_EVER)
+GOOD = orjson.loads(as_message(fact("reported@0", 0, "incident")).value)
+
+
+@pytest.fixture(autouse=True)
+def at_once() -> Iterator[None]:
+    with hurried():
+        yield
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    yield made
+    made.close()
+
+
+def outcomes(desk: Desk, case_id: str = "case") -> dict[str, str]:
+    return {counted.standard.value: counted.outcome.value for counted in desk.case(case_id).counted}
+
+
+# ---- what is counted ----
+
+
+@pytest.mark.parametrize(("finished", "outcome"), [(1500, "met"), (1501, "breached"), (1500.001, "breached")])
+def test_exactly_1500_seconds_are_met(desk: Desk, finished: float, outcome: str) -> None:
+    desk.now = ms(2000)
+    desk.accept(*told("incident", MINUTES_25.format(finished)))
+    desk.turn()
+    assert outcomes(desk) == {"completion": outcome}
+    assert desk.totals()["standard"] == {("incident", "06", "completion", outcome): 1}
+    assert desk.totals()["completion_seconds"] == {("incident", "06", "1500" if outcome == "met" else "1800"): 1}
+    assert desk.totals()["completion_seconds_sum"] == {("incident", "06"): finished}
+
+
+def test_a_breach_is_counted_when_the_grace_is_over_and_never_again(desk: Desk) -> None:
+    desk.accept(*told("incident", "reported@0"))
+    for seconds, counted in ((0, 0), (1500, 0), (1619.999, 0), (1620, 1), (1620, 1), (99999, 1), (0, 1), (99999, 1)):
+        desk.now = ms(seconds)
+        desk.turn()
+        assert desk.total("standard") == counted, seconds
+    assert outcomes(desk) == {"completion": "breached"}
+
+
+def test_what_is_overdue_ignores_the_grace(desk: Desk) -> None:
+    desk.accept(*told("incident", "reported@0"))
+    desk.turn()
+    overdue, soon = Search(overdue=True), Search(due_soon=True)
+    shown = {
+        seconds: [len(desk.book.search(wanted, now_ms=ms(seconds), after="", limit=9)) for wanted in (overdue, soon)]
+        for seconds in (1199.999, 1200, 1500, 1500.001)
+    }
+    assert shown == {1199.999: [0, 0], 1200: [0, 1], 1500: [0, 1], 1500.001: [1, 0]}
+    assert desk.book.running("overdue", COMPLETION, ms(1501)) == {("incident", "06"): 1}
+
+
+# ---- kills, and what they leave ----
+
+
+@pytest.mark.parametrize(("kind", "words", "until", "expected"), EXAMPLES, ids=[*INCIDENTS, *REPAIRS])
+def test_killed_after_every_turn_each_story_is_counted_as_if_nothing_had_happened(
+    desk: Desk, kind: str, words: str, until: float, expected: str
+) -> None:
+    for each in told(kind, words):
+        desk.now = each.received_at
+        desk.turn()
+        desk.kill()
+        desk.accept(each)
+        desk.kill()
+        desk.turn()
+        desk.kill()
+    desk.now = ms(until)
+    desk.turn()
+    desk.kill()
+    desk.turn()
+    assert desk.told() == steps(live(kind, words, until)[1])
+
+
+@pytest.mark.parametrize("kept", range(8))
+def test_an_exception_inside_leaves_neither_the_cursor_nor_a_total(desk: Desk, kept: int) -> None:
+    """The clock is read once per report that is folded: the transaction ends after `kept` of eight."""
+    facts = told("incident", "reported@0 finished@1 approved@2 returned@3 finished@4 approved@5 note@6 returned@7")
+    desk.now = ms(10)
+    desk.accept(*facts)
+    before, meta = desk.totals(), desk.book.meta()
+    desk.ticks_left = kept
+    with pytest.raises(Interrupted):
+        desk.turn()
+    desk.ticks_left = FOR_EVER
+    assert (desk.totals(), desk.book.meta(), desk.book.case("case")) == (before, meta, None)
+    desk.kill()
+    assert (desk.totals(), desk.book.meta(), desk.book.case("case")) == (before, meta, None)
+    desk.turn()
+    assert [each.report_id for each in desk.case().facts] == [each.report_id for each in facts]
+    assert (desk.total("reported"), desk.total("approved"), desk.total("reopenings")) == (1, 1, 2)
+    assert desk.told() == steps(live("incident", " ".join(f"{f.stage}@{n}" for n, f in enumerate(facts)), 10)[1])
+
+
+def test_a_batch_folded_one_by_one_and_killed_in_between_counts_the_same() -> None:
+    stories = [
+        as_case(n, told("incident", f"reported@0 finished@{1400 + 50 * n} returned@2000 finished@3000 approved@3001"))
+        for n in range(4)
+    ]
+    facts = [each for story in zip(*stories, strict=True) for each in story]
+    found = []
+    for together in (500, 3, 1):
+        with hurried(together):
+            desk = Desk()
+            desk.now = ms(4000)
+            desk.accept(*facts)
+            while desk.fold.turn():
+                desk.kill()
+            desk.kill()
+            desk.turn()
+            found.append((desk.totals(), [desk.case(f"case-{n}") for n in range(4)]))
+            desk.close()
+    assert found[0] == found[1] == found[2]
+    assert found[0][0]["reported"] == {("incident", "06"): 4}
+
+
+def as_case(number: int, facts: list[Fact]) -> list[Fact]:
+    """The same story of another case."""
+    return [
+        each._replace(case_id=f"case-{number}", report_id=f"{number}-{each.report_id}", seq=0) for each in facts
+    ]
+
+
+# ---- what cannot be digested ----
+
+BROKEN = {
+    "empty": b"",
+    "no JSON": b"{",
+    "not UTF-8": b'{"kind": "\xff"}',
+    "null": b"null",
+    "a list": b"[]",
+    "a text": b'"reported"',
+    **{f"without {name}": {name: None} for name in ("kind", "category", "stage", "occurred_at", "supervision")},
+    **{f"{name} a number": {name: 7} for name in ("kind", "category", "stage", "occurred_at", "supervision", "campaign")},
+    **{f"{name} null": {name: ...} for name in ("kind", "category", "stage", "occurred_at", "supervision")},
+    "an unknown kind": {"kind": "quake"},
+    "an unknown stage": {"stage": "vanished"},
+    "an unknown supervision": {"supervision": "divine"},
+    "no such day": {"occurred_at": "2020-02-30T00:00:00.000Z"},
+    "a campaign without a name": {"campaign": {"phase": "trial"}},
+    "a campaign named by a number": {"campaign": {"name": 3}},
+    "a campaign named by a list": {"campaign": {"name": ["x"]}},
+    "a campaign in a list": {"campaign": ["x"]},
+    "a phase that is none": {"campaign": {"name": "x", "phase": {}}},
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_digested_is_counted_and_passed(desk: Desk, broken: bytes | dict[str, object]) -> None:
+    desk.accept_raw(broken if isinstance(broken, bytes) else orjson.dumps(wrong(broken)))
+    desk.accept(*told("incident", "reported@0"))
+    desk.turn()
+    assert desk.total("failures") == 1
+    assert desk.book.case("raw") is None
+    assert desk.case().was_reported
+    assert (desk.fold.folded, desk.fold.lag) == (2, 0)
+    desk.kill()
+    desk.turn()
+    assert desk.total("failures") == 1
+
+
+def wrong(changes: dict[str, object]) -> dict[str, object]:
+    """A good report with these changes: None removes a field, … makes it null."""
+    changed = {name: None if value is ... else value for name, value in (GOOD | changes).items() if value is not None}
+    return {"case_id": "raw", **changed}
+
+
+# ---- the journal ----
+
+
+def test_the_journal_keeps_settled_rows_until_they_are_folded(desk: Desk) -> None:
+    desk.accept(*told("incident", "reported@0 finished@1 approved@2"))
+    desk.settle(1, 2)
+    assert [each.seq for each in desk.journal.after(0, 9)] == [1, 2, 3]
+    desk.kill()
+    desk.turn()
+    assert [each.seq for each in desk.journal.after(0, 9)] == [1, 2, 3]
+    desk.settle(3)
+    assert (desk.journal.after(0, 9), desk.journal.marks()) == ([], (3, 3))
+    desk.kill()
+    desk.turn()
+    assert (desk.total("gaps"), outcomes(desk)) == (0, {"completion": "met"})
+
+
+def test_parked_messages_are_folded_too_and_once(desk: Desk) -> None:
+    desk.now = ms(5)
+    desk.accept(*told("incident", "reported@0 finished@1 approved@2"))
+    for seq in (1, 2):
+        desk.journal.park(seq, ParkReason.RECORD_TOO_LARGE, "", ms(3))
+    desk.turn()
+    assert outcomes(desk) == {"completion": "met"}
+    before = desk.totals()
+    assert desk.journal.requeue([1, 2]) == {1: 4, 2: 5}
+    desk.turn()
+    assert (desk.totals(), desk.fold.folded, len(desk.case().facts)) == (before, 5, 3)
+
+
+def test_a_report_that_comes_again_counts_once_even_when_the_journal_has_forgotten_it(desk: Desk) -> None:
+    (reported,) = told("incident", "reported@0")
+    desk.accept(reported)
+    desk.turn()
+    desk.settle(1)
+    assert isinstance(desk.accept(reported._replace(occurred_at=ms(7)))[0], Conflict)
+    assert desk.journal.forget(FOR_EVER) == 1
+    again = desk.accept(reported._replace(occurred_at=ms(-7)))[0]
+    assert isinstance(again, Receipt)
+    assert not again.duplicate
+    before = desk.case()
+    desk.turn()
+    assert (desk.fold.folded, desk.case(), desk.total("reported")) == (2, before, 1)
+
+
+def test_another_journal_is_read_from_its_beginning(desk: Desk) -> None:
+    story = told("incident", "reported@0 finished@1 approved@2")
+    desk.now = ms(5)
+    desk.accept(*story[:2])
+    desk.turn()
+    old = desk.journal.journal_id
+    replace_journal(desk)
+    assert desk.journal.journal_id != old
+    assert desk.fold.folded == 0
+    desk.accept(*story)
+    desk.turn()
+    assert (desk.fold.folded, desk.total("gaps"), len(desk.case().facts)) == (3, 0, 3)
+    assert desk.told() == steps(live("incident", "reported@0 finished@1 approved@2", 5)[1])
+    assert desk.total("reported") == 1
+
+
+def replace_journal(desk: Desk) -> None:
+    """Stop, put a new journal in the old one's place, start again."""
+    desk.journal.close()
+    desk.book.close()
+    for file in desk.directory.glob("journal*"):
+        file.unlink()
+    desk._open()
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["an old copy", "none at all"])
+def test_what_a_restored_casebook_misses_is_counted(desk: Desk, lost: bool) -> None:
+    desk.now = ms(9000)
+    desk.accept(*told("incident", "reported@0"))
+    desk.turn()
+    desk.settle(1)
+    copies = desk.directory / "copy"
+    copies.mkdir()
+    for file in desk.directory.glob("cases.sqlite3*"):
+        shutil.copy(file, copies)
+    desk.accept(*told("incident", "reported@0 note@1 note@2 finished@3 approved@4")[1:])
+    desk.turn()
+    desk.settle(2, 3, 4)
+    desk.kill()
+    desk.journal.close()
+    desk.book.close()
+    for file in desk.directory.glob("cases.sqlite3*"):
+        file.unlink()
+    if not lost:
+        for file in (desk.directory / "copy").iterdir():
+            shutil.copy(file, desk.directory)
+    desk._open()
+    desk.turn()
+    assert desk.total("gaps") == (4 if lost else 3)
+    assert desk.fold.folded == 5
+    assert Stage.APPROVED in desk.case().first, "what the journal still has is folded"
+    desk.kill()
+    desk.turn()
+    assert desk.total("gaps") == (4 if lost else 3)
+
+
+# ---- other rules ----
+
+
+def test_other_rules_reschedule_what_is_undecided_and_leave_the_past(desk: Desk) -> None:
+    desk.accept(
+        *as_case(0, told("incident", "reported@0")),
+        *as_case(1, told("incident", "reported@0 finished@100 approved@101")),
+        *as_case(2, told("incident", "reported@200")),
+    )
+    desk.now = ms(250)
+    desk.turn()
+    assert desk.told() == {(COMPLETION, "met", False): 1}
+    minute = Rules(lambda *_: 60, grace_ms=30_000)
+    desk.restart(minute, "a minute")
+    desk.turn()
+    assert [outcomes(desk, f"case-{n}") for n in range(3)] == [
+        {"completion": "breached", "arrival": "breached"},
+        {"completion": "met"},
+        {},
+    ]
+    overdue = desk.book.search(Search(overdue=True), now_ms=ms(261), after="", limit=9)
+    assert [case.case_id for case in overdue] == ["case-0", "case-2"]
+    desk.now = ms(290)
+    desk.turn()
+    assert outcomes(desk, "case-2") == {"completion": "breached", "arrival": "breached"}
+    before = desk.told()
+    desk.restart(RULES, "as before")
+    desk.now = ms(10**6)
+    desk.turn()
+    assert desk.told() == before, "an edited table does not judge the past anew"
+
+
+def test_rescheduling_that_is_cut_off_is_done_again(desk: Desk) -> None:
+    desk.accept(*(each for n in range(5) for each in as_case(n, told("incident", "reported@0"))))
+    desk.turn()
+    with hurried(2), pytest.MonkeyPatch.context() as patch:
+        real, puts = desk.fold._casebook.undecided, iter(range(2))
+        patch.setattr(
+            "service.casebook.Casebook.undecided", lambda book, *args: next(puts) and None or real(*args)
+        )
+        with pytest.raises(StopIteration):
+            desk.restart(Rules(lambda *_: 60, grace_ms=0), "a minute")
