@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit check format lock generate wheel clean
+.PHONY: help run test faults bench unit check format lock generate wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -20,6 +20,13 @@ run: .venv/.done ## Start everything here: broker, web, relay (Ctrl-C stops; dat
 
 test: .venv/.done ## Run all tests, on a real Kafka and a real Prometheus
 	$(PYTEST) tests/unit tests/integration tests/system
+
+faults: .venv/.done ## Try every fault, with negative controls (long; needs root for some). make faults FAULTS="--only disk"
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+bench: .venv/.done ## Measure throughput on this machine (a few minutes)
+	$(BIN)/python -m tests.bench.throughput
+	$(BIN)/python -m tests.bench.cases
 
 unit: .venv/.done ## Run the quick tests only
 	$(PYTEST) tests/unit

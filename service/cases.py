@@ -2,8 +2,8 @@
 
 On a thread of its own: it never waits for Kafka and nothing waits for it. What it changes and how far it has read are
 one transaction of the casebook, so a kill, a restart or an outage neither loses nor repeats an outcome. Deadlines are
-judged as of the last report folded in, not by a clock that has run ahead of it: who finished in time while the fold was
-away is not condemned first and acquitted two reports later. A report it cannot digest is counted and passed.
+judged as of the report that is folded in, not by a clock that has run ahead of it: after an outage the totals are what
+they would have been without it. A report it cannot digest is counted and passed.
 """
 
 import logging
@@ -21,7 +21,7 @@ from schemas.words import Kind, Stage, Supervision
 from service.casebook import Casebook, Page
 from service.domain.case_view import flags
 from service.domain.cases import Campaign, Case, Fact, apply, essence
-from service.domain.standards import Rules, judge, measure
+from service.domain.standards import Rules, judge, measure, next_due_ms
 from service.journal import SqliteJournal
 from service.ports import JournalBroken, JournalError, Pending
 
@@ -153,14 +153,16 @@ class CaseFold:
     def _digest(self, page: Page, message: Pending, now_ms: int) -> None:
         fact = fact_of(message)
         before = page.get(fact.case_id)
+        if before is not None and is_due(before, now_ms, self._rules):  # as the sweep would have, had it come by
+            before = self._told(page, before, before, now_ms)
         after = apply(before, fact)
         if after is before:
             return
         page.note_sender(fact.sender, fact.case_id)
         self._told(page, before, after, now_ms)
 
-    def _told(self, page: Page, before: Case | None, after: Case, now_ms: int) -> None:
-        """Judge the case, and add to the totals what has become true of it."""
+    def _told(self, page: Page, before: Case | None, after: Case, now_ms: int) -> Case:
+        """The case judged; what has become true of it is added to the totals."""
         after, transitions = judge(after, now_ms, self._rules)
         after, seconds = measure(after, self._rules)
         place = (after.kind, after.category[:2])
@@ -179,6 +181,7 @@ class CaseFold:
         for flag in set(flags(after, self._rules)) - set(flags(before, self._rules) if before else ()):
             page.count("flags", (flag.value,))
         page.put(after)
+        return after
 
     # ---- sweeping ----
 
@@ -225,19 +228,27 @@ def fact_of(message: Pending) -> Fact:
         category=_text(value["category"]),
         stage=Stage(value["stage"]),
         supervision=Supervision(value["supervision"]),
-        campaign=_campaign(**campaign) if campaign else None,
+        campaign=Campaign(_text(campaign["name"]), *map(_stated, (campaign.get("phase"), campaign.get("level"))))
+        if campaign
+        else None,
     )
 
 
-def _campaign(name: str, phase: str | None = None, level: str | None = None) -> Campaign:
-    return Campaign(_text(name), phase and _text(phase), level and _text(level))
-
-
 def _text(value: object) -> str:
-    """What SQLite could not keep as text must not get so far: the whole transaction would fail, and again."""
+    """What is no text must not get as far as the database: there the whole transaction would fail, again and again."""
     if not isinstance(value, str):
         raise TypeError("not a text")
     return value
+
+
+def _stated(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def is_due(case: Case, now_ms: int, rules: Rules) -> bool:
+    """Whether a sweep would tell something of the case."""
+    due = next_due_ms(case, rules)
+    return due is not None and due <= now_ms
 
 
 ARRIVAL_SECONDS = (60, 120, 300, 600, 900, 1200, 1500, 1800, 2700, 3600, 7200, 14400)

@@ -185,7 +185,7 @@ def _time(title: Text, about: Text, window: str, kind: str, standard: str) -> Pa
 
 def _load(catalogue: Catalogue) -> list[Panel]:
     names = places(catalogue)
-    missed = placed(f"topk(6, round({outcomes('breached', WINDOW, 'kind, major')}) > 0)")
+    missed = placed(f"topk(6, {outcomes('breached', WINDOW, 'kind, major')} > 0)")
     return [
         hourly(
             Text("每小时上报数（按大类）", "Reports per hour by category"),
@@ -230,7 +230,7 @@ def _categories(catalogue: Catalogue) -> Panel:
         Column(overdue, _by_place(cases("gridgov_cases_overdue")), ALARMING),
         Column(
             Text("上报", "Reported"),
-            placed({counted("gridgov_cases_reported_total", WINDOW, "kind, major")}),
+            placed(counted("gridgov_cases_reported_total", WINDOW, "kind, major")),
             COUNT,
         ),
         *(
@@ -246,7 +246,7 @@ def _categories(catalogue: Catalogue) -> Panel:
         ),
         Column(
             Text("返工", "Reworked"),
-            placed({counted("gridgov_case_reopenings_total", WINDOW, "kind, major")}),
+            placed(counted("gridgov_case_reopenings_total", WINDOW, "kind, major")),
             WORRYING,
         ),
     ]

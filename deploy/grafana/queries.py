@@ -84,13 +84,13 @@ def outcomes(outcome: str, window: str, by: str = "", **labels: str) -> str:
     first = counted("gridgov_case_standard_total", window, by, outcome=outcome, **labels)
     gained = counted("gridgov_case_standard_corrections_total", window, by, to_=outcome, **labels)
     lost = counted("gridgov_case_standard_corrections_total", window, by, to_=other, **labels)
-    return f"{first} + {gained} - {lost}"
+    return f"clamp_min({first} + {gained} - {lost}, 0)"  # a correction may undo what was counted before the window
 
 
 def met_ratio(window: str, by: str = "", **labels: str) -> str:
     """Met ÷ decided; nothing while none is decided."""
     decided = counted("gridgov_case_standard_total", window, by, **labels)
-    return f"({outcomes('met', window, by, **labels)}) / ({decided} > 0)"
+    return f"clamp_max({outcomes('met', window, by, **labels)} / ({decided} > 0), 1)"
 
 
 def case_quantile(q: float, standard: str, window: str, **labels: str) -> str:

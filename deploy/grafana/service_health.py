@@ -4,14 +4,16 @@ from deploy.grafana.model import NEUTRAL, Json, Look, Panel, Query, Step, Text, 
 from deploy.grafana.names import KINDS
 from deploy.grafana.panels import hourly, lines, row, stat
 from deploy.grafana.queries import (
+    HTTP,
     REPORTS_IN,
     SLO_WINDOW,
     SLOS,
     Slo,
     cases,
+    counted,
+    newly_per_hour,
     per_hour,
     quantile,
-    selected,
 )
 from schemas.catalogue import Catalogue
 
