@@ -56,6 +56,8 @@ class Writer:
         """One answer per message, given after the flush. Raises `JournalError`: then nothing is promised."""
         ticket: Ticket = (messages, Future())
         with self._news:
+            if isinstance(self.error, JournalBroken):
+                raise self.error
             if len(self._waiting) >= self._limit:
                 raise JournalBusy(f"{self._limit} requests wait already")
             self._waiting.append(ticket)
@@ -67,9 +69,22 @@ class Writer:
             raise JournalUnavailable(f"no flush within {WAIT_SECONDS:.0f} s") from error
 
     def _run(self) -> None:
-        while not isinstance(self.error, JournalBroken):
-            self._commit(self._gather())
-        self._broken()
+        group: list[Ticket] = []
+        try:
+            while not isinstance(self.error, JournalBroken):
+                group = self._gather()
+                self._commit(group)
+        finally:  # also after an error that nobody foresaw: a dead writer keeps nobody waiting, nor looks alive
+            self._end(group)
+            self._broken()
+
+    def _end(self, group: list[Ticket]) -> None:
+        with self._news:
+            error = self.error if isinstance(self.error, JournalBroken) else JournalBroken("the writer ended")
+            self.error = error
+            left, self._waiting = [*group, *self._waiting], deque()
+        for _, future in left:
+            _settle(future, error)
 
     def _gather(self) -> list[Ticket]:
         group: list[Ticket] = []

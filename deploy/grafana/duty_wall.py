@@ -142,7 +142,7 @@ def _rate(name: Text, time: Text, kind: str, standard: str) -> list[Panel]:
         stat(
             Text(f"{name.zh}未达标", f"{name.en} missed"),
             Text("窗口内判定为超时的案件数，含事后更正", "Decided as missed in the window, later corrections included"),
-            {outcomes("breached", WINDOW, kind=kind, standard=standard)},
+            outcomes("breached", WINDOW, kind=kind, standard=standard),
             ALARMING,
             height=5,
         ),

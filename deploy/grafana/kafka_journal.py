@@ -1,4 +1,7 @@
-"""Kafka 与事件日志 / Kafka and journal: does what was accepted reach Kafka, how soon, and how much room is left."""
+"""Kafka 与事件日志 / Kafka and journal: does what was accepted reach Kafka, how soon, and how much room is left.
+
+How full the journal is, every web process on it tells alike: `max`.
+"""
 
 from deploy.grafana.model import NEUTRAL, Json, Look, Panel, Query, Step, Text, alarming, dashboard
 from deploy.grafana.panels import hourly, lines, row, stat
@@ -44,7 +47,7 @@ def _now() -> list[Panel]:
         stat(
             Text("待发布", "Pending"),
             Text("已受理、Kafka 尚未确认的上报", "Accepted and not yet acknowledged by Kafka"),
-            "sum(gridgov_journal_pending_messages)",
+            "max(gridgov_journal_pending_messages)",
             Look("none", alarming(orange=100, red=1000), 0),
         ),
         stat(
@@ -71,7 +74,7 @@ def _now() -> list[Panel]:
                 "Kafka 永远不会接受的上报，等待人工处理",
                 "Reports that Kafka will never take as they are; somebody must look",
             ),
-            "sum(gridgov_journal_parked_messages)",
+            "max(gridgov_journal_parked_messages)",
             Look("none", alarming(red=1), 0),
         ),
         stat(
@@ -110,7 +113,7 @@ def _backlog() -> list[Panel]:
                 "平时接近 0；Kafka 断开时增长，恢复后应很快回落",
                 "Near 0; grows while Kafka is away and falls soon after",
             ),
-            [Query("sum(gridgov_journal_pending_messages)", Text("待发布", "pending"))],
+            [Query("max(gridgov_journal_pending_messages)", Text("待发布", "pending"))],
             Look("none", alarming(orange=100, red=1000), 0, 0),
             width=8,
         ),
@@ -126,8 +129,8 @@ def _backlog() -> list[Panel]:
             Text("日志库大小", "Journal size"),
             Text("用 90% 起拒收，回到 80% 恢复", "Refuses from 90 % of the limit, accepts again from 80 %"),
             [
-                Query("sum(gridgov_journal_size_bytes)", Text("已用", "used")),
-                Query("sum(gridgov_journal_limit_bytes)", Text("上限", "limit")),
+                Query("max(gridgov_journal_size_bytes)", Text("已用", "used")),
+                Query("max(gridgov_journal_limit_bytes)", Text("上限", "limit")),
             ],
             Look("bytes", least=0),
             width=8,

@@ -152,7 +152,7 @@ def test_a_broker_killed_during_a_replay(flowing: Trial, tmp_path: Path) -> None
         for one in reports:
             flowing.ledger.accepted({"report_id": one["report_id"]})
         until(lambda: "kafka_unreachable" in readiness(gridgov)[1], "the outage is told")
-        until(lambda: time.monotonic() - down >= OUTAGE_SECONDS, "", seconds=OUTAGE_SECONDS)
+        until(lambda: time.monotonic() - down >= OUTAGE_SECONDS, "the outage is over", seconds=OUTAGE_SECONDS)
         assert clients.told.keys() == {"accepted"}
     waiting = gridgov.status()["pending"]
     flowing.kafka.start()

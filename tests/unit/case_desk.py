@@ -14,7 +14,7 @@ import pytest
 
 from schemas.times import format_time
 from schemas.words import Supervision
-from service.casebook import Casebook, Labels
+from service.casebook import Casebook, Labels, Page
 from service.cases import CaseFold
 from service.domain.cases import Case, Fact, Outcome, Standard
 from service.domain.standards import Rules, Transition
@@ -30,7 +30,7 @@ SUMMED = ("standard", "corrections")
 
 
 class Interrupted(Exception):
-    """The fold's clock broke: a stop in the middle of a transaction."""
+    """A stop in the middle of a transaction."""
 
 
 class Desk:
@@ -38,28 +38,22 @@ class Desk:
 
     def __init__(self, rules: Rules = RULES, rules_id: str = "one") -> None:
         self.rules, self.rules_id, self.now = rules, rules_id, T0
-        self.ticks_left = FOR_EVER  # the clock breaks when it was read so often
         self._place = tempfile.TemporaryDirectory()
         self._lives = 0
-        self._open()
+        self.open()
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Start, as a relay that has become the leader."""
         self.journal = SqliteJournal(self.directory, limit=1 << 28, flush=False)
         self.fold = CaseFold(
             self.journal,
             lambda: Casebook(self.directory, self.rules),
             self.rules,
             self.rules_id,
-            clock=self._tick,
+            clock=lambda: self.now,
             strip_after_ms=KEEP_MS,
         )
         self.fold.open()
-
-    def _tick(self) -> int:
-        self.ticks_left -= 1
-        if self.ticks_left < 0:
-            raise Interrupted
-        return self.now
 
     @property
     def directory(self) -> Path:
@@ -71,28 +65,31 @@ class Desk:
         return self.fold.casebook
 
     def close(self) -> None:
-        self.journal.close()
-        self.book.close()
+        self.let_go()
         self._place.cleanup()
 
     def kill(self) -> None:
         """As after SIGKILL: go on from what the files hold at this moment, nothing closed, nothing checkpointed."""
         self._move()
-        self._open()
+        self.open()
 
     def restart(self, rules: Rules, rules_id: str) -> None:
         """The same, and start again with other rules."""
         self._move()
         self.rules, self.rules_id = rules, rules_id
-        self._open()
+        self.open()
 
     def _move(self) -> None:
         before = self.directory
         self._lives += 1
         shutil.copytree(before, self.directory, ignore=shutil.ignore_patterns("*-shm"))
+        self.let_go()
+        shutil.rmtree(before)
+
+    def let_go(self) -> None:
+        """Close the files, for a test that does something to them; `open` goes on."""
         self.journal.close()
         self.book.close()
-        shutil.rmtree(before)
 
     def accept(self, *facts: Fact) -> list[Receipt | Conflict]:
         """Post them as one batch."""
@@ -105,7 +102,7 @@ class Desk:
         self.journal.append([[message(f"raw-{case_id}", case_id=case_id, value=value)]])
 
     def turn(self) -> None:
-        """Until everything accepted is folded; then what is due is swept."""
+        """Turn until everything accepted is folded, and what is due is swept."""
         while self.fold.turn():
             pass
 
@@ -156,6 +153,21 @@ def as_message(fact: Fact) -> Message:
 def steps(told: list[Transition]) -> Counter[tuple[Standard, Outcome, bool]]:
     """As `Desk.told`."""
     return Counter((step.standard, step.outcome, step.is_correction) for step in told)
+
+
+@contextmanager
+def interrupted(changes: int) -> Iterator[None]:
+    """The next transaction breaks off after so many changes of a case."""
+    with pytest.MonkeyPatch.context() as patch:
+        real, left = Page.put, iter(range(changes))
+
+        def put(page: Page, case: Case, *, stripped: bool = False) -> None:
+            if next(left, None) is None:
+                raise Interrupted
+            real(page, case, stripped=stripped)
+
+        patch.setattr(Page, "put", put)
+        yield
 
 
 @contextmanager

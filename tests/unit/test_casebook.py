@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from schemas.words import Stage
 from service.casebook import Period, Search
 from service.domain.case_view import view
-from service.domain.cases import Fact
-from service.domain.standards import Rules
+from service.domain.cases import Case, Fact, apply, essence
+from service.domain.standards import Rules, judge, measure, next_due_ms
 from service.ports import Conflict, ParkReason, Receipt
-from tests.unit.case_desk import DAY_MS, FOR_EVER, KEEP_MS, Desk, Interrupted, as_message, hurried, steps
+from tests.unit.case_desk import DAY_MS, FOR_EVER, KEEP_MS, Desk, Interrupted, as_message, hurried, interrupted, steps
 from tests.unit.case_stories import COMPLETION, RULES, fact, live, ms, told
+from tests.unit.test_case_properties import MOMENTS, moments, stages, stated
 from tests.unit.test_standards import EXAMPLES, INCIDENTS, REPAIRS
 
 MINUTES_25 = "reported@0 arrived@600 finished@{} approved@2000"
@@ -97,32 +102,37 @@ def test_killed_after_every_turn_each_story_is_counted_as_if_nothing_had_happene
     assert desk.told() == steps(live(kind, words, until)[1])
 
 
-@pytest.mark.parametrize("kept", range(8))
-def test_an_exception_inside_leaves_neither_the_cursor_nor_a_total(desk: Desk, kept: int) -> None:
-    """The clock is read once per report that is folded: the transaction ends after `kept` of eight."""
-    facts = told("incident", "reported@0 finished@1 approved@2 returned@3 finished@4 approved@5 note@6 returned@7")
-    desk.now = ms(10)
-    desk.accept(*facts)
-    before, meta = desk.totals(), desk.book.meta()
-    desk.ticks_left = kept
-    with pytest.raises(Interrupted):
-        desk.turn()
-    desk.ticks_left = FOR_EVER
-    assert (desk.totals(), desk.book.meta(), desk.book.case("case")) == (before, meta, None)
-    desk.kill()
-    assert (desk.totals(), desk.book.meta(), desk.book.case("case")) == (before, meta, None)
+@pytest.mark.parametrize(("kind", "words", "until", "expected"), EXAMPLES, ids=[*INCIDENTS, *REPAIRS])
+def test_after_an_outage_each_story_is_counted_as_if_there_had_been_none(
+    desk: Desk, kind: str, words: str, until: float, expected: str
+) -> None:
+    desk.accept(*told(kind, words))
+    desk.now = ms(until)
     desk.turn()
-    assert [each.report_id for each in desk.case().facts] == [each.report_id for each in facts]
+    assert desk.told() == steps(live(kind, words, until)[1])
+
+
+@pytest.mark.parametrize("changes", range(8))
+def test_an_exception_inside_leaves_neither_the_cursor_nor_a_total(desk: Desk, changes: int) -> None:
+    words = "reported@0 finished@1 approved@2 returned@3 finished@4 approved@5 note@6 returned@7"
+    desk.now = ms(10)
+    desk.accept(*told("incident", words))
+    before = (desk.totals(), desk.book.meta(), None)
+    with interrupted(changes), pytest.raises(Interrupted):
+        desk.turn()
+    assert (desk.totals(), desk.book.meta(), desk.book.case("case")) == before
+    desk.kill()
+    assert (desk.totals(), desk.book.meta(), desk.book.case("case")) == before
+    desk.turn()
+    assert len(desk.case().facts) == 8
     assert (desk.total("reported"), desk.total("approved"), desk.total("reopenings")) == (1, 1, 2)
-    assert desk.told() == steps(live("incident", " ".join(f"{f.stage}@{n}" for n, f in enumerate(facts)), 10)[1])
+    assert desk.told() == steps(live("incident", words, 10)[1])
 
 
-def test_a_batch_folded_one_by_one_and_killed_in_between_counts_the_same() -> None:
-    stories = [
-        as_case(n, told("incident", f"reported@0 finished@{1400 + 50 * n} returned@2000 finished@3000 approved@3001"))
-        for n in range(4)
-    ]
-    facts = [each for story in zip(*stories, strict=True) for each in story]
+def test_however_the_backlog_is_cut_and_whenever_it_is_killed_the_totals_are_the_same() -> None:
+    words = "reported@0 finished@{} returned@2000 finished@3000 approved@3001"
+    stories = [as_case(n, told("incident", words.format(1400 + 50 * n))) for n in range(4)]
+    facts = [each for stage in zip(*stories, strict=True) for each in stage]
     found = []
     for together in (500, 3, 1):
         with hurried(together):
@@ -133,10 +143,14 @@ def test_a_batch_folded_one_by_one_and_killed_in_between_counts_the_same() -> No
                 desk.kill()
             desk.kill()
             desk.turn()
-            found.append((desk.totals(), [desk.case(f"case-{n}") for n in range(4)]))
+            found.append(desk.totals())
             desk.close()
     assert found[0] == found[1] == found[2]
-    assert found[0][0]["reported"] == {("incident", "06"): 4}
+    assert found[0]["standard"] == {
+        ("incident", "06", "completion", "met"): 3,
+        ("incident", "06", "completion", "breached"): 1,
+    }
+    assert found[0]["corrections"] == {("incident", "06", "completion", "breached"): 3}
 
 
 def as_case(number: int, facts: list[Fact]) -> list[Fact]:
@@ -253,11 +267,10 @@ def test_another_journal_is_read_from_its_beginning(desk: Desk) -> None:
 
 def replace_journal(desk: Desk) -> None:
     """Stop, put a new journal in the old one's place, start again."""
-    desk.journal.close()
-    desk.book.close()
+    desk.let_go()
     for file in desk.directory.glob("journal*"):
         file.unlink()
-    desk._open()
+    desk.open()
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["an old copy", "none at all"])
@@ -273,15 +286,13 @@ def test_what_a_restored_casebook_misses_is_counted(desk: Desk, lost: bool) -> N
     desk.accept(*told("incident", "reported@0 note@1 note@2 finished@3 approved@4")[1:])
     desk.turn()
     desk.settle(2, 3, 4)
-    desk.kill()
-    desk.journal.close()
-    desk.book.close()
+    desk.let_go()
     for file in desk.directory.glob("cases.sqlite3*"):
         file.unlink()
     if not lost:
-        for file in (desk.directory / "copy").iterdir():
+        for file in copies.iterdir():
             shutil.copy(file, desk.directory)
-    desk._open()
+    desk.open()
     desk.turn()
     assert desk.total("gaps") == (4 if lost else 3)
     assert desk.fold.folded == 5
@@ -326,10 +337,67 @@ def test_other_rules_reschedule_what_is_undecided_and_leave_the_past(desk: Desk)
 def test_rescheduling_that_is_cut_off_is_done_again(desk: Desk) -> None:
     desk.accept(*(each for n in range(5) for each in as_case(n, told("incident", "reported@0"))))
     desk.turn()
-    with hurried(2), pytest.MonkeyPatch.context() as patch:
-        real, puts = desk.fold._casebook.undecided, iter(range(2))
-        patch.setattr(
-            "service.casebook.Casebook.undecided", lambda book, *args: next(puts) and None or real(*args)
-        )
-        with pytest.raises(StopIteration):
-            desk.restart(Rules(lambda *_: 60, grace_ms=0), "a minute")
+    minute = Rules(lambda *_: 60, grace_ms=0)
+    with hurried(2):
+        with interrupted(3), pytest.raises(Interrupted):
+            desk.restart(minute, "a minute")
+        desk.open()
+    assert len(desk.book.search(Search(overdue=True), now_ms=ms(61), after="", limit=9)) == 5
+
+
+# ---- retention ----
+
+
+def test_retention_leaves_the_figures_and_a_late_report_finds_its_case(desk: Desk) -> None:
+    desk.now = ms(3000)
+    desk.accept(*told("incident", "reported@0 note@1 note@2 note@3 finished@1400 approved@1450"))
+    desk.turn()
+    before = (desk.totals(), desk.book.figures(WHOLE, desk.now))
+    for now, facts in ((ms(1450) + KEEP_MS, 6), (ms(1451) + KEEP_MS, 4)):
+        desk.now = now
+        desk.turn()
+        assert len(desk.case().facts) == facts
+        assert (desk.totals(), desk.book.figures(WHOLE, desk.now)) == before
+    desk.kill()
+    desk.accept(fact("returned@1430", 9, "incident")._replace(received_at=desk.now))
+    desk.turn()
+    assert outcomes(desk) == {"completion": "breached"}
+    assert desk.totals()["corrections"] == {("incident", "06", "completion", "breached"): 1}
+    desk.now += DAY_MS
+    desk.turn()
+    assert desk.told() == {(COMPLETION, "met", False): 1, (COMPLETION, "breached", True): 1}
+
+
+def test_an_open_case_is_never_stripped(desk: Desk) -> None:
+    desk.accept(*told("incident", "reported@0 note@1 note@2 note@3 finished@4"))
+    desk.now = ms(10) + 9 * KEEP_MS
+    desk.turn()
+    assert len(desk.case().facts) == 5
+
+
+reports = st.lists(st.tuples(stages, moments, stated), min_size=1, max_size=12)
+
+
+@settings(deadline=None, max_examples=int(os.environ.get("CASE_EXAMPLES", "150")))
+@given(happened=reports, later=st.tuples(stages, moments, stated), now=moments)
+def test_retention_changes_nothing_that_is_shown_but_the_stages(
+    happened: list[Any], later: tuple[Any, ...], now: int
+) -> None:
+    """Nor what is told, now or after one more report: of whatever case, however it came about."""
+    case: Case | None = None
+    for n, (stage, at, said) in enumerate(happened):
+        case = apply(case, Fact("case", ms(at / 1000), ms(n), n, "s", f"r{n}", stage=stage, **said))
+    assert case is not None
+    case, _ = judge(case, ms(now / 1000), RULES)
+    stage, at, said = later
+    more = Fact("case", ms(at / 1000), ms(99), 99, "s", "r99", stage=stage, **said)
+    kept = essence(case)
+    assert shown(kept) == shown(case)
+    assert shown(apply(kept, more)) == shown(apply(case, more))
+
+
+def shown(case: Case) -> list[Any]:
+    later = [ms(moment / 1000) for moment in sorted(set(MOMENTS))]
+    views = [{**view(case, moment, RULES), "stages": None} for moment in later]
+    judged = [judge(case, moment, RULES) for moment in later]
+    return [views, [(each.counted, told) for each, told in judged], next_due_ms(case, RULES), measure(case, RULES)[1]]
