@@ -4,12 +4,13 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults bench unit check format lock generate wheel clean
+.PHONY: help run test faults outage bench unit check format lock generate wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
 
 .venv/.done: requirements.lock pyproject.toml
+	@echo "making .venv with the locked dependencies (once; a minute or so)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -23,6 +24,9 @@ test: .venv/.done ## Run all tests, on a real Kafka and a real Prometheus
 
 faults: .venv/.done ## Try every fault, with negative controls (long; needs root for some). make faults FAULTS="--only disk"
 	$(BIN)/python -m tests.faults $(FAULTS)
+
+outage: .venv/.done ## A broker killed during a replay of 5,000 reports, for a whole minute
+	OUTAGE_SECONDS=60 $(PYTEST) tests/system/test_outages.py -k replay --log-cli-level=INFO
 
 bench: .venv/.done ## Measure throughput on this machine (a few minutes)
 	$(BIN)/python -m tests.bench.throughput

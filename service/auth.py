@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 LIVE_KEYS_PER_SENDER = 2  # one in use and its successor: enough to rotate, not enough to forget
 LOOK_AGAIN_SECONDS = 1.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _BEARER = re.compile(r"Bearer gg_([0-9a-f]{8})_([A-Za-z0-9_-]{43})", re.IGNORECASE)
 
 
@@ -160,17 +162,25 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         status = path.stat()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise KeysError(f"{path}: {error.strerror}") from error
     return status.st_mtime_ns, status.st_ino
 
 
 def _read(path: Path) -> dict[str, Key]:
     try:
         entries = orjson.loads(path.read_bytes())["keys"]
-        return {entry["id"]: Key(**{**entry, "role": Role(entry["role"])}) for entry in entries}
+        return {entry["id"]: _key(entry) for entry in entries}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise KeysError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def _key(entry: dict[str, Any]) -> Key:
+    if not (_NAME.fullmatch(entry["name"]) and _SHA256.fullmatch(entry["sha256"])):
+        raise ValueError(f"key {entry['id']}: its name or sha256 cannot be")
+    return Key(**{**entry, "role": Role(entry["role"])})
 
 
 def _write(path: Path, keys: dict[str, Key]) -> None:

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import wraps
@@ -31,8 +31,10 @@ from service.version import VERSION
 if TYPE_CHECKING:
     from service.consume import Record
     from service.domain.standards import Rules
+    from service.topics import Topic
 
 
+PATIENCE_SECONDS = 60.0  # for a broker that is just starting
 CONNECTIONS = 1024  # open at the same time; the server counts idle ones too, and answers no newcomer above
 
 
@@ -165,7 +167,7 @@ def topics(config: Config, apply: bool) -> None:
             errors = cluster.create(missing, partitions=config.topic_partitions, replication=config.topic_replication)
             for name in missing:
                 click.echo(f"{name}: {errors.get(name, 'created')}")
-            found = cluster.describe(names)
+            found = _once_visible(lambda: cluster.describe(names), errors.keys())
         auto = cluster.auto_creates()
     except ClusterUnreachable as error:
         _fail(f"no answer from {', '.join(config.kafka_servers)}: {error}")
@@ -181,6 +183,16 @@ def topics(config: Config, apply: bool) -> None:
         click.secho("auto.create.topics.enable is on: a misspelt topic would be made instead of noticed", fg="yellow")
     if weak:
         sys.exit(1)
+
+
+def _once_visible(describe: "Callable[[], dict[str, Topic]]", failed: Collection[str]) -> "dict[str, Topic]":
+    """The topics once every broker knows of those just created, or after a few seconds."""
+    end = time.monotonic() + 5
+    while True:
+        found = describe()
+        if all(topic.pause is None for topic in found.values() if topic.name not in failed) or time.monotonic() > end:
+            return found
+        time.sleep(0.1)
 
 
 @main.group()
@@ -377,7 +389,12 @@ def consume(config: Config, from_beginning: bool, as_json: bool, duplicates: boo
     count = dropped = 0
     try:
         for record in read(
-            config, Catalogue.load(config.catalogue_dir).topics, from_beginning=from_beginning, idle=idle
+            config,
+            Catalogue.load(config.catalogue_dir).topics,
+            from_beginning=from_beginning,
+            idle=idle,
+            patience=PATIENCE_SECONDS,
+            waiting=lambda: click.echo(f"waiting for Kafka at {', '.join(config.kafka_servers)} …", err=True),
         ):
             dropped += record.duplicate
             if record.duplicate and not duplicates:

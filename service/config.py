@@ -32,11 +32,14 @@ def _optional(raw: str) -> str | None:
 
 
 def _path(raw: str) -> Path:
-    return Path(_text(raw)).expanduser()
+    try:
+        return Path(_text(raw)).expanduser()
+    except RuntimeError as error:  # ~somebody who has no home here
+        raise ValueError(str(error)) from error
 
 
 def _optional_path(raw: str) -> Path | None:
-    return Path(raw).expanduser() if raw else None
+    return _path(raw) if raw else None
 
 
 def _between(low: int, high: int) -> Callable[[str], int]:
@@ -138,7 +141,7 @@ class Config:
         """The SASL password, read when it is needed and kept nowhere."""
         if self.kafka_password_file is None:
             return None
-        return self.kafka_password_file.read_text(encoding="utf-8").splitlines()[0]
+        return self.kafka_password_file.read_text(encoding="utf-8").partition("\n")[0].strip()
 
 
 def is_loopback(host: str) -> bool:
@@ -186,13 +189,24 @@ def load(env: Mapping[str, str]) -> Config:
 
 def _contradictions(config: Config) -> list[str]:
     problems = []
-    for name in ("catalogue_dir", "kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_password_file"):
+    for name in ("catalogue_dir", "kafka_ca_file", "kafka_cert_file", "kafka_key_file"):
         path = getattr(config, name)
-        if path is not None and not path.exists():
-            problems.append(f"GRIDGOV_{name.upper()}={str(path)!r}: no such file or directory")
+        if path is not None and (why := _unusable(path.stat)):
+            problems.append(f"GRIDGOV_{name.upper()}={str(path)!r}: {why}")
+    if why := _unusable(config.kafka_password):
+        problems.append(f"GRIDGOV_KAFKA_PASSWORD_FILE={str(config.kafka_password_file)!r}: {why}")
     if config.kafka_protocol.startswith("SASL") and not (config.kafka_user and config.kafka_password_file):
         problems.append(f"GRIDGOV_KAFKA_PROTOCOL={config.kafka_protocol}: needs GRIDGOV_KAFKA_USER and _PASSWORD_FILE")
     ports = {config.port, config.web_metrics_port, config.relay_metrics_port}
     if len(ports) < 3:
         problems.append("GRIDGOV_PORT, GRIDGOV_WEB_METRICS_PORT and GRIDGOV_RELAY_METRICS_PORT must differ")
     return problems
+
+
+def _unusable(ask: Callable[[], object]) -> str | None:
+    try:
+        return "its first line is empty" if ask() == "" else None
+    except OSError as error:
+        return error.strerror
+    except UnicodeDecodeError:
+        return "is not text"

@@ -76,10 +76,7 @@ def _groups(lines: Sequence[tuple[int, bytes]], size: int) -> Iterator[list[tupl
 
 
 def _note(outcome: Outcome, group: list[tuple[int, bytes]], status: int, data: bytes) -> None:
-    try:
-        answer: dict[str, Any] = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise ReplayError(f"status {status}, and the answer is no JSON: is this gridgov?") from error
+    answer = _read(status, data)
     if status not in (202, 207):
         raise ReplayError(f"status {status} {answer.get('code', '')}: {answer.get('title', '')}")
     outcome.accepted += answer["accepted"]
@@ -88,3 +85,13 @@ def _note(outcome: Outcome, group: list[tuple[int, bytes]], status: int, data: b
         if result["status"] != 202:
             details = "; ".join(f"{one['pointer'] or '/'} {one['message']}" for one in result["errors"])
             outcome.refused.append((group[result["index"]][0], result["status"], result["code"], details))
+
+
+def _read(status: int, data: bytes) -> dict[str, Any]:
+    try:
+        answer = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict) or (status in (202, 207) and "results" not in answer):
+        raise ReplayError(f"status {status}, and an answer that cannot be read: is this gridgov?")
+    return answer

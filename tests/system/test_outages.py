@@ -456,23 +456,23 @@ def system_calls(trace: Path) -> Iterator[str]:
 
 
 def test_the_flush_comes_before_the_answer(flowing: Trial, tmp_path: Path) -> None:
+    assert flowing.gridgov.post(report("first"))[0] == 202  # a new WAL's header is flushed in any case
     trace = tmp_path / "trace"
-    options = ["-y", "-s", "40", "-tt", "-e", "trace=fdatasync,fsync,write,writev,sendto"]
+    options = ["-y", "-s", "40", "-tt", "-e", "trace=fdatasync,fsync,pwrite64,write,writev,sendto"]
     command = ["strace", "-f", "-p", str(flowing.gridgov.child("worker")), *options, "-o", str(trace)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
         assert "attached" in (line := strace.stderr.readline()), line
         assert flowing.gridgov.get("/v1/catalogue")[0] == 200
-        assert flowing.gridgov.post(report("flush"))[0] == 202
+        assert flowing.gridgov.post(report("second"))[0] == 202
         strace.terminate()
     calls = list(system_calls(trace))
-    [read] = [n for n, call in enumerate(calls) if "HTTP/1.1 200" in call]
+    [begin] = [n for n, call in enumerate(calls) if "HTTP/1.1 200" in call]
     [answer] = [n for n, call in enumerate(calls) if "HTTP/1.1 202" in call]
-    flush = re.compile(r" (fdatasync|fsync)\(\d+<.*/journal\.sqlite3-wal>\) += 0")
-    flushes = [n for n, call in enumerate(calls) if flush.search(call)]
-    log.info("%s", "\n".join(calls[n] for n in (read, *flushes, answer)))
-    assert flushes
-    assert all(read < n < answer for n in flushes)
+    wal = [call for call in calls[begin:answer] if "journal.sqlite3-wal>" in call]
+    log.info("%s", "\n".join([calls[begin], *wal, calls[answer]]))
+    assert " pwrite64(" in wal[0]
+    assert re.search(r" (fdatasync|fsync)\(.*\) += 0", wal[-1]), "written, and answered before it was flushed"
 
 
 def test_a_standby_relay_takes_over(flowing: Trial) -> None:
