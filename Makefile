@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults outage bench unit check format lock generate wheel clean
+.PHONY: help run watch test faults outage bench unit check format lock generate wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -18,6 +18,9 @@ help: ## List the targets
 
 run: .venv/.done ## Start everything here: broker, web, relay (Ctrl-C stops; data in ./var)
 	@sh deploy/run.sh
+
+watch: ## A Prometheus beside `make run`, with our rules and alerts
+	@sh deploy/watch.sh
 
 test: .venv/.done ## Run all tests, on a real Kafka and a real Prometheus
 	$(PYTEST) tests/unit tests/integration tests/system
