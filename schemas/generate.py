@@ -73,7 +73,7 @@ def _pretty(value: Json) -> bytes:
 
 
 def _yaml(value: Json) -> bytes:
-    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415 - only a development machine has it
+    import yaml  # noqa: PLC0415 - only a development machine has it
 
     class Readable(yaml.SafeDumper):  # type: ignore[misc]
         """Writes a text of several lines as a block."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from schemas import asyncapi, generate
