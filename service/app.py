@@ -87,7 +87,8 @@ def web() -> Flask:
     probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
     ops.serve(probes, config.metrics_host, config.web_metrics_port)
     gate = Gate(Keys(config.keys))
-    cases = case_api.CaseReader(config.data_dir, journal, promises(config, catalogue))
+    rules = promises(config, catalogue)
+    cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules), journal, rules)
     return Api(intake, journal, gate, catalogue, metrics).app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
 
 

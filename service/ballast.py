@@ -16,13 +16,18 @@ SHARE = 16  # at most this fraction of the file system
 PLENTY = 4  # times the ballast must be free before it is made again
 
 
+def reserve(directory: Path) -> int:
+    """Bytes to set aside on the file system of `directory`."""
+    return min(MOST_BYTES, shutil.disk_usage(directory).total // SHARE)
+
+
 class Ballast:
     """The ballast beside the journal in `directory`."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = directory / "ballast"
-        self.size = min(MOST_BYTES, shutil.disk_usage(directory).total // SHARE)
+        self.size = reserve(directory)
 
     def release(self) -> bool:
         """Give the room back to the disk; whether there was any to give."""

@@ -2,7 +2,7 @@
 
 import re
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -28,13 +28,14 @@ _CHOICES = {
 }
 _FLAGS = {"true": True, "false": False}
 _IDENTIFIER = re.compile(IDENTIFIER)
+_WHOLE = re.compile("[0-9]{1,9}")  # int() refuses thousands of digits
 
 
 class CaseReader:
     """What is known of cases now. Opens the casebook when first asked: intake must not depend on it."""
 
-    def __init__(self, directory: Path, journal: SqliteJournal, rules: Rules) -> None:
-        self._directory, self._journal, self._rules = directory, journal, rules
+    def __init__(self, open_casebook: Callable[[], Casebook], journal: SqliteJournal, rules: Rules) -> None:
+        self._open, self._journal, self._rules = open_casebook, journal, rules
         self._opened: Casebook | None = None
 
     def one(self, case_id: str, sender: str | None) -> dict[str, Any] | None:
@@ -55,16 +56,15 @@ class CaseReader:
 
     def _as_of(self) -> str:
         """The moment up to which reports are folded in. Asked before the cases are read, so never too late."""
-        now = _now()
-        last, _ = self._journal.marks()
-        meta = self._casebook.meta()
-        behind = meta.get("journal_id") != self._journal.journal_id or meta.get("cursor", 0) < last
-        return format_time(meta.get("as_of", 0) if behind else now)
+        now, meta = _now(), self._casebook.meta()
+        cursor = meta.get("cursor", 0) if meta.get("journal_id") == self._journal.journal_id else 0
+        waiting = self._journal.after(cursor, 1)
+        return format_time(min([now, *(report.received_at for report in waiting)]))
 
     @property
     def _casebook(self) -> Casebook:
         if self._opened is None:
-            self._opened = Casebook(self._directory, self._rules)
+            self._opened = self._open()
         return self._opened
 
 
@@ -113,7 +113,7 @@ def _parameter(name: str, choices: dict[str, Any]) -> Any:
 
 def _limit() -> int:
     given = request.args.get("limit", str(PAGE_CASES))
-    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MOST_CASES):
+    if not (_WHOLE.fullmatch(given) and 1 <= int(given) <= MOST_CASES):
         raise Refusal(Reason.BAD_PARAMETER)
     if (cursor := request.args.get("cursor")) is not None and not _IDENTIFIER.fullmatch(cursor):
         raise Refusal(Reason.BAD_PARAMETER)

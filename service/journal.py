@@ -5,6 +5,7 @@ have passed it. Invariants: a seq is never given twice; a row of `messages` leav
 (settled) or `park`; `accepted = settled + pending + parked` in every committed state.
 """
 
+import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from service.ballast import reserve
 from service.ports import (
     EVERYTHING,
     Conflict,
@@ -26,7 +28,7 @@ from service.ports import (
     State,
     Totals,
 )
-from service.sqlite import Db, Store, used_bytes
+from service.sqlite import Db, Store, free_bytes, used_bytes
 
 SCHEMA_VERSION = 1
 UNKNOWN_FINGERPRINT = b""  # of a salvaged report: whatever comes under its id is taken for the same
@@ -62,7 +64,8 @@ _RECEIPT = "report_id, case_id, topic, received_at, state, partition, offset, se
 class SqliteJournal:
     """The journal in `directory`, made there if it is missing (0700, files 0600).
 
-    `limit` is the room in bytes for pages in use. `flush` is False only for the relay: what it writes (settlements)
+    `limit` is the room in bytes for pages in use; on a disk that others have filled it is less: the last of it is for
+    the relay, which can free the rest only by writing. `flush` is False only for the relay: what it writes (settlements)
     may be lost in a power loss at no harm, as the message is then published again under its old seq.
     Raises `JournalBroken` when the file cannot be used at all.
     """
@@ -77,6 +80,7 @@ class SqliteJournal:
             self.journal_id = str(row[0])
         self.closed_to_new = False  # past the hard mark, and not yet below the one to reopen at
         self._file = directory / "journal.sqlite3"
+        self._reserve = reserve(directory)
         self._inode = self._file.stat().st_ino
 
     # ---- the web process appends ----
@@ -267,8 +271,12 @@ class SqliteJournal:
 
     def _is_full(self, db: Db) -> bool:
         mark = REOPEN_MARK if self.closed_to_new else HARD_MARK
-        self.closed_to_new = used_bytes(db) >= self.limit * mark
+        self.closed_to_new = used_bytes(db) >= self.limit * mark or self._is_scarce(db)
         return self.closed_to_new
+
+    def _is_scarce(self, db: Db) -> bool:
+        room = shutil.disk_usage(self._file.parent).free + free_bytes(db)
+        return room < self._reserve * (2 if self.closed_to_new else 1)
 
 
 def _count(db: Db, **changes: int) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -67,9 +68,17 @@ class Pulse:
             return
         self._next = time.monotonic() + 1
         status = {"at": int(time.time() * 1000), "pid": os.getpid(), "connected": connected, "paused": paused}
+        try:
+            self._write(orjson.dumps(status))
+        except OSError as error:  # a full disk: it is the relay that empties it, and must live
+            log.warning("pulse not written", extra={"error": str(error)})
+            with suppress(OSError):
+                os.utime(self._path)
+
+    def _write(self, status: bytes) -> None:
         draft = self._path.with_suffix(".new")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(orjson.dumps(status))
+            file.write(status)
         draft.replace(self._path)
 
 

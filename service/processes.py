@@ -46,7 +46,7 @@ def die_with_parent(sign: int = signal.SIGKILL, *, parent: int | None = None) ->
 
 @dataclass(slots=True)
 class Child:
-    """One process to keep going. `stop_last` outlives the others: a broker that the relay still drains into."""
+    """One process to keep going."""
 
     name: str
     command: Sequence[str]
@@ -82,7 +82,7 @@ def _look_after(child: Child) -> None:
     now = time.monotonic()
     if child.process is None:
         if now >= child.start_at:
-            child.process = _start(child.command)
+            child.process = _start(child)
             child.started = now
             log.info("started", extra={"child": child.name, "pid": child.process.pid})
         return
@@ -104,10 +104,13 @@ def _look_after(child: Child) -> None:
     log.error("ended, starting again", extra={"child": child.name, "exit_code": code, "seconds": wait})
 
 
-def _start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
+def _start(child: Child) -> "subprocess.Popen[bytes]":
     # A session of its own: Ctrl-C reaches us alone, and we stop the children in order. One thread, so preexec is safe.
     leash = partial(die_with_parent, parent=os.getpid())
-    return subprocess.Popen(command, preexec_fn=leash, start_new_session=True)  # noqa: S603, PLW1509
+    try:
+        return subprocess.Popen(child.command, preexec_fn=leash, start_new_session=True)  # noqa: S603, PLW1509
+    except OSError as error:  # no such program: starting it again will not help
+        raise GaveUp(f"{child.name}: {error.strerror}") from error
 
 
 def _end(child: Child) -> None:

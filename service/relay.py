@@ -133,8 +133,8 @@ class Relay:
         """Settle what Kafka acknowledged, deal with a failure, hand over what there is room for."""
         if self._rewind:
             self._start_over()
-        if self._publisher is None and time.monotonic() >= self._retry_at:
-            self._build()
+        if self._publisher is None and self._watch.reachable and time.monotonic() >= self._retry_at:
+            self._build()  # not before the watch has seen the cluster: trying would hold this thread for seconds
         self._reap()
         if self._publisher is not None and (failure := self._publisher.failure() or self._stalled()) is not None:
             self._recover(failure)
@@ -167,7 +167,7 @@ class Relay:
             lane.more = lane.more or news
             paused = self._watch.pause(lane.topic) is not None or time.monotonic() < lane.retry_at
             self._metrics.paused.labels(lane.topic).set(paused)
-            room = lane.room(self._window)
+            room = lane.room(self._window) + sum(one.seq in lane.in_flight for one in self._unsaved)
             if paused or room <= 0 or not lane.more:
                 continue
             messages = self._journal.pending(lane.topic, lane.cursor, room)

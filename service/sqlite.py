@@ -115,6 +115,11 @@ def used_bytes(db: Db) -> int:
     return int(pages * db.pragma("page_size"))
 
 
+def free_bytes(db: Db) -> int:
+    """Pages of the file that hold nothing and will be used before it grows."""
+    return int(db.pragma("freelist_count") * db.pragma("page_size"))
+
+
 def rows_of(path: Path, table: str, key: str, columns: str, condition: str) -> Iterator[tuple[Any, ...]]:
     """The rows of a damaged file that can still be read, in order of an integer key; what cannot is stepped over."""
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -154,7 +159,8 @@ def unfit(directory: Path) -> str | None:
 def _connect(path: Path, *, flush: bool) -> Db:
     db = apsw.Connection(str(path), statementcachesize=64)
     db.set_busy_timeout(5000)
-    db.pragma("auto_vacuum", 2)  # incremental; must come before the first table
+    if db.pragma("page_count") == 0:
+        db.pragma("auto_vacuum", 2)  # incremental; only before the first table, and it writes: a full disk would refuse
     db.pragma("journal_mode", "wal")
     db.pragma("synchronous", "FULL" if flush else "NORMAL")
     db.pragma("mmap_size", 0)  # an I/O error through a mapping is a SIGBUS, not an error code

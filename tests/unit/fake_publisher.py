@@ -65,6 +65,8 @@ class FakeKafka:
         self.breaking = False  # the next batch breaks the producer
         self.kept: dict[str, FakeTopic] = {}
         self.publishers: list[FakePublisher] = []
+        self.acknowledged: set[int] = set()  # what the relay was told
+        self.sent_again: set[int] = set()  # and sent all the same
         self.reachable = True
         self.topics: dict[str, Topic] = {}
 
@@ -108,17 +110,19 @@ class FakePublisher:
         if self._failure is not None or self.closed:
             raise PublisherBroken("ended")
         topic = self._cluster.kept.get(message.topic)
-        if topic is None or topic.missing:
+        if topic is None or topic.missing or self._cluster.pick("metadata too late", 7) == 7:
             raise TopicUnavailable(PauseReason.MISSING)
         if message.size > CLIENT_LIMIT:
             raise RecordRefused(ParkReason.RECORD_TOO_LARGE, f"{message.size} bytes")
         place = (message.topic, zlib.crc32(message.case_id.encode()) % PARTITIONS)
         self._queues.setdefault(place, deque()).append(message)
+        self._cluster.sent_again |= {message.seq} & self._cluster.acknowledged
         self._wake()
 
     def deliveries(self) -> list[Delivery]:
         self._work()
         told, self._delivered = self._delivered, []
+        self._cluster.acknowledged |= {delivery.seq for delivery in told}
         return told
 
     def failure(self) -> Failure | None:

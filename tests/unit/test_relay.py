@@ -14,7 +14,7 @@ from service.journal import SqliteJournal
 from service.metrics import RelayMetrics
 from service.ports import JournalUnavailable, State, Totals
 from service.relay import Relay
-from tests.unit.fake_publisher import NOW, FakeKafka, FakePublisher
+from tests.unit.fake_publisher import NOW, FakeKafka, FakePublisher, plain
 from tests.unit.messages import message
 from tests.unit.test_journal import append
 
@@ -252,8 +252,7 @@ def test_a_record_larger_than_its_topic_takes_now_is_parked_and_the_rest_goes_on
 
     stage.turn(6)
 
-    assert stage.written()[0] == 1
-    assert set(stage.written()) == {1, 3, 4}
+    assert stage.written() == [1, 3, 4]  # what was delivered beside the failure does not come again
     assert [(parked.seq, parked.reason) for parked in stage.journal.parked()] == [(2, "record_too_large")]
     assert stage.value("gridgov_kafka_publish_errors_total", topic=A, error="record") == 1
 
@@ -302,7 +301,7 @@ def test_after_a_failure_a_new_publisher_goes_on_from_the_lowest_undelivered(sta
 
 
 def test_what_was_written_but_never_acknowledged_comes_again_as_attempt_two(stage: Stage) -> None:
-    stage.cluster.pick = lambda what, most: most
+    stage.cluster.pick = lambda what, most: most if what == "unacknowledged" else plain(what, most)
     append(stage.journal, *[message(f"r-{n}", topic=A) for n in range(1, 4)])
     stage.cluster.breaking = True
 

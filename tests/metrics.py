@@ -1,0 +1,54 @@
+"""Everything the service exposes, by the objects that declare it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from schemas.catalogue import Catalogue
+from schemas.reasons import Reason
+from service import case_api, docs, ops
+from service.api import UNMATCHED, Api
+from service.case_metrics import CaseCollector
+from service.casebook import Casebook
+from service.cases import CaseFold, fingerprint
+from service.domain.meaning import Flag
+from service.domain.standards import Rules
+from service.journal import SqliteJournal
+from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry
+
+
+def web_metrics(into: CollectorRegistry, catalogue: Catalogue) -> WebMetrics:
+    """As the composition root makes them."""
+    return WebMetrics(
+        into,
+        routes=[*Api.ROUTES, *case_api.ROUTES, *docs.ROUTES, *ops.ROUTES, UNMATCHED],
+        majors=catalogue.majors,
+        stages=list(catalogue.stages),
+        reasons=list(Reason),
+        flags=list(Flag),
+    )
+
+
+def exposed(directory: Path, catalogue: Catalogue) -> CollectorRegistry:
+    """All of a web process and a leading relay in one registry, on an empty journal and casebook in `directory`."""
+    told = registry("web")
+    journal = SqliteJournal(directory, limit=1 << 28, flush=False)
+    rules = Rules(catalogue.limit)
+    fold = CaseFold(
+        journal,
+        lambda: Casebook(directory, rules),
+        rules,
+        fingerprint(catalogue, rules),
+        clock=lambda: 0,
+        strip_after_ms=1,
+    )
+    fold.open()
+    web = web_metrics(told, catalogue)
+    for route in Api.ROUTES:  # its label sets are not made at start
+        web.http_requests.labels("POST", route, "202")
+    RelayMetrics(told, topics=catalogue.topics)
+    told.register(JournalCollector(journal))
+    told.register(CaseCollector(fold, catalogue))
+    return told
