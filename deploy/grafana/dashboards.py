@@ -17,17 +17,18 @@ from deploy.grafana.service_health import service_health
 from schemas.catalogue import Catalogue
 
 DIRECTORY = Path(__file__).parent / "dashboards"
-DASHBOARDS = (duty_wall, service_health, kafka_journal)
+DASHBOARDS = {"duty-wall": duty_wall, "service-health": service_health, "kafka-journal": kafka_journal}  # by file
 
 
 def generated(catalogue: Catalogue) -> Iterator[tuple[str, Json]]:
-    """Path below `dashboards/` and JSON of each; uids are `gridgov-<name>-<language>` and never change."""
-    for made in (build(catalogue) for build in DASHBOARDS):
+    """Path below `dashboards/` and JSON of each. The alerts link to the uids: the Chinese one has the plain one."""
+    for name, build in DASHBOARDS.items():
+        made = build(catalogue)
         for language in LANGUAGES:
-            told = spoken({**made, "tags": ["gridgov", language], "links": [_SIBLINGS]}, language)
-            told["uid"] = f"{made['uid']}-{language}"
-            told["links"][0]["tags"] = told["tags"]
-            yield f"{language}/{made['uid'].removeprefix('gridgov-')}.json", told
+            tags = ["gridgov", language]
+            told: Json = spoken({**made, "tags": tags, "links": [{**_SIBLINGS, "tags": tags}]}, language)
+            told["uid"] += "" if language == LANGUAGES[0] else f"-{language}"
+            yield f"{language}/{name}.json", told
 
 
 _SIBLINGS: Json = {

@@ -31,7 +31,7 @@ ALARMING = Look("none", alarming(red=1), decimals=0)
 def duty_wall(catalogue: Catalogue) -> Json:
     """The dashboard."""
     return dashboard(
-        "gridgov-duty-wall",
+        "gridgov-wall",
         Text("值班大屏", "Duty wall"),
         Text(
             "未结案件、即将超时与已超时、达标率。统计窗口可选；投屏请用 kiosk 模式。",
@@ -143,7 +143,7 @@ def _rate(name: Text, time: Text, kind: str, standard: str) -> list[Panel]:
             Text(f"{name.zh}未达标", f"{name.en} missed"),
             Text("窗口内判定为超时的案件数，含事后更正", "Decided as missed in the window, later corrections included"),
             outcomes("breached", WINDOW, kind=kind, standard=standard),
-            ALARMING,
+            WORRYING,
             height=5,
         ),
     ]
@@ -224,7 +224,7 @@ def _lists(catalogue: Catalogue) -> list[Panel]:
 def _categories(catalogue: Catalogue) -> Panel:
     overdue = Text("超时", "Overdue")
     columns = [
-        Column(Text("大类", "Category"), "place", Look(names=places(catalogue)), is_label=True),
+        Column(Text("大类", "Category"), "place", Look(names=places(catalogue)), is_label=True, width=270),
         Column(Text("未结", "Open"), _by_place(cases("gridgov_cases_open")), COUNT),
         Column(Text("即将超时", "Due soon"), _by_place(cases("gridgov_cases_due_soon")), WORRYING),
         Column(overdue, _by_place(cases("gridgov_cases_overdue")), ALARMING),

@@ -18,7 +18,7 @@ PAGE_AGE = 300  # seconds: JournalBacklogAge
 def kafka_journal(_: Catalogue) -> Json:
     """The dashboard."""
     return dashboard(
-        "gridgov-kafka-journal",
+        "gridgov-kafka",
         Text("Kafka 与事件日志", "Kafka and journal"),
         Text(
             "已受理的上报是否到达 Kafka、多久到达、日志库还有多少空间。",

@@ -9,10 +9,11 @@ PHASES = {
     "in_progress": Text("处置中", "in progress"),
     "awaiting_approval": Text("待核实", "awaiting approval"),
 }
+PROCESSES = {"web": Text("受理进程", "web"), "relay": Text("转发进程", "relay")}
 SEVERITIES = {
     "page": Text("立即处置", "page"),
-    "duty": Text("值班关注", "duty wall"),
-    "dispatch": Text("调度催办", "dispatch desk"),
+    "wall": Text("值班关注", "duty wall"),
+    "desk": Text("调度催办", "dispatch desk"),
 }
 ALERTS = {
     "TargetDown": Text("监控目标失联", "Target down"),
@@ -26,6 +27,7 @@ ALERTS = {
     "KafkaPublishFailing": Text("发布 Kafka 出错", "Publishing fails"),
     "RejectSpike": Text("拒收激增", "Spike of refusals"),
     "CaseTrackerStale": Text("案件跟踪停滞", "Case tracker stale"),
+    "CasesIncomplete": Text("有上报未计入案件", "Reports not in any case"),
     "RelayHeartbeatStale": Text("转发进程停滞", "Relay stale"),
     "ReportsSilent": Text("上报中断", "Reports fell silent"),
     "IncidentOverdue": Text("事件超时", "Incident overdue"),

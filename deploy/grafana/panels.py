@@ -16,17 +16,20 @@ def row(title: Text) -> Panel:
 
 
 def stat(title: Text, about: Text, query: Query | str, look: Look, *, width: int = 3, height: int = 4) -> Panel:
-    """One big number; of several series one each, with its name."""
+    """One big number; of a `Query`, whose legend tells them apart, one for each series with its name."""
     options = {
         "reduceOptions": _LAST,
         "orientation": "auto",
-        "textMode": "auto",
+        "textMode": "value_and_name" if isinstance(query, Query) else "value",
         "colorMode": "value" if look.steps == NEUTRAL else "background",
         "graphMode": "none",
         "justifyMode": "center",
         "wideLayout": True,
     }
-    return Panel(width, height, _body("stat", title, about, _instants(query), look, options))
+    body = _body("stat", title, about, _instants(query), look, options)
+    if isinstance(query, Query):
+        _rename_series(body, look.names)
+    return Panel(width, height, body)
 
 
 def gauge(title: Text, about: Text, expr: str, look: Look, *, width: int, height: int) -> Panel:
@@ -70,7 +73,13 @@ def lines(
     limit: Text | None = None,
 ) -> Panel:
     """Values over time. `marks` draws the thresholds; the series named `limit` is drawn as a dashed red line."""
-    custom = {"drawStyle": "line", "lineWidth": 2, "fillOpacity": 8, "showPoints": "auto", "spanNulls": False}
+    custom = {
+        "drawStyle": "line",
+        "lineWidth": 2,
+        "fillOpacity": 0 if len(queries) > 1 else 10,
+        "showPoints": "auto",
+        "spanNulls": False,
+    }
     custom["thresholdsStyle"] = {"mode": "dashed" if marks else "off"}
     body = _over_time(title, about, queries, look, custom, legend)
     if limit:
@@ -99,12 +108,13 @@ def stacked(title: Text, about: Text, query: Query, look: Look, *, width: int = 
 
 
 class Column(NamedTuple):
-    """One column: what it is called, the query or the label that fills it, how it looks."""
+    """One column: its name, the query or the label that fills it, its look; `width` in px, 0: what is left."""
 
     title: Text
     source: str
     look: Look
     is_label: bool = False
+    width: int = 0
 
 
 def table(
@@ -127,9 +137,12 @@ def table(
         "indexByName": {name: n for n, name in enumerate(names)},
         "renameByName": {name: column.title for name, column in zip(names, columns, strict=True)},
     }
-    options = {"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": first, "desc": True}]}
-    body = _body("table", title, about, targets, look, options)
-    body["transformations"] = [{"id": "merge", "options": {}}, {"id": "organize", "options": organize}]
+    body = _body("table", title, about, targets, look, {"showHeader": True, "cellHeight": "sm"})
+    body["transformations"] = [
+        {"id": "merge", "options": {}},
+        {"id": "organize", "options": organize},
+        {"id": "sortBy", "options": {"sort": [{"field": first, "desc": True}]}},
+    ]
     body["fieldConfig"]["defaults"]["custom"] = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
     for column in columns:
         _override(body, column.title, _column_look(column))
@@ -219,6 +232,12 @@ def _column_look(column: Column) -> Json:
     shown = column.look.defaults()
     plain = column.is_label or column.look.steps == NEUTRAL
     return {
-        **{key: shown[key] for key in ("unit", "decimals", "mappings", "thresholds", "color") if key in shown},
+        **{key: shown[key] for key in ("unit", "decimals", "thresholds", "color") if key in shown},
+        "mappings": shown["mappings"] or [_NOTHING],
         "custom.cellOptions": {"type": "auto" if plain else "color-text"},
+        **({"custom.width": column.width} if column.width else {}),
     }
+
+
+# what another query's rows have no value for: not the color of the lowest step, which is red for a ratio
+_NOTHING = {"type": "special", "options": {"match": "null", "result": {"text": "–", "color": "text", "index": 0}}}

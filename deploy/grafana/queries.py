@@ -53,10 +53,10 @@ def newly_per_hour(metric: str, by: str, **labels: str) -> str:
 
 
 def quantile(q: float, histogram: str, *, by: str = "", window: str = "15m", **labels: str) -> str:
-    """A quantile of what was observed in the window; nothing while nothing was."""
+    """A quantile of what was observed in the window; nothing while nothing was (NaN would spoil the axis)."""
     grouped = f"le, {by}" if by else "le"
     buckets = f"sum by ({grouped}) (rate({selected(f'{histogram}_bucket', **labels)}[{window}]))"
-    return f"histogram_quantile({q}, {buckets})"
+    return f"histogram_quantile({q}, {buckets}) >= 0"
 
 
 # ---- cases: the leader's ----
@@ -94,9 +94,9 @@ def met_ratio(window: str, by: str = "", **labels: str) -> str:
 
 
 def case_quantile(q: float, standard: str, window: str, **labels: str) -> str:
-    """A quantile of how long cases took."""
+    """A quantile of how long cases took; nothing while none was measured."""
     observed = counted(f"gridgov_case_{standard}_seconds_bucket", window, "le", **labels)
-    return f"histogram_quantile({q}, {observed})"
+    return f"histogram_quantile({q}, {observed}) >= 0"
 
 
 def placed(expr: str) -> str:

@@ -1,7 +1,7 @@
 """服务健康 / Service health: the objectives and their budgets, requests, refusals, and what the platform sends late."""
 
 from deploy.grafana.model import NEUTRAL, Json, Look, Panel, Query, Step, Text, alarming, dashboard, promised
-from deploy.grafana.names import KINDS
+from deploy.grafana.names import KINDS, PROCESSES
 from deploy.grafana.panels import hourly, lines, row, stat
 from deploy.grafana.queries import (
     HTTP,
@@ -26,7 +26,7 @@ PER_HOUR = Look("none", decimals=0)
 def service_health(_: Catalogue) -> Json:
     """The dashboard."""
     return dashboard(
-        "gridgov-service-health",
+        "gridgov-service",
         Text("服务健康", "Service health"),
         Text(
             "服务目标（28 天）、误差预算、请求与拒收、平台延迟。",
@@ -113,8 +113,8 @@ def _requests() -> list[Panel]:
             Text("运行中的进程", "Processes"),
             Text("应答了上次抓取的进程，按种类", "Processes that answered the last scrape, by what they do"),
             Query("count by (process) (gridgov_build_info)", "{{process}}"),
-            Look("none", (Step(None, "red"), Step(1, "green")), 0),
-            width=4,
+            Look("none", (Step(None, "red"), Step(1, "green")), 0, names=PROCESSES),
+            width=8,
         ),
         stat(
             Text("处理中的请求", "Requests in progress"),
@@ -124,14 +124,14 @@ def _requests() -> list[Panel]:
             ),
             "sum(gridgov_http_requests_in_progress)",
             Look("none", alarming(orange=12, red=16), 0),
-            width=4,
+            width=8,
         ),
         stat(
             Text("近 15 分钟可用率", "Intake, last 15 min"),
             Text("POST 上报未以 5xx 应答的比例", "The part of POST requests not answered with 5xx"),
             SLOS[0].ratio("15m"),
             Look("percentunit", promised(0.999, orange_from=0.99), 2, nothing=NO_EVENTS),
-            width=4,
+            width=8,
         ),
     ]
 
@@ -204,7 +204,7 @@ def _tracking() -> list[Panel]:
             Text("已受理、尚未并入案件的上报", "Accepted and not yet folded into their case"),
             "max(gridgov_case_fold_lag_messages)",
             Look("none", alarming(orange=500, red=5000), 0),
-            width=4,
+            width=6,
         ),
         stat(
             Text("距上次检查时限", "Last deadline sweep"),
@@ -213,14 +213,14 @@ def _tracking() -> list[Panel]:
             ),
             "time() - max(gridgov_case_tracker_last_run_timestamp_seconds)",
             Look("dthms", alarming(orange=60, red=300), 0),
-            width=4,
+            width=6,
         ),
         stat(
             Text("无法入账的上报", "Reports not foldable"),
             Text("并入案件失败而跳过的上报，累计", "Passed over because they could not be folded into a case, in all"),
             "max(gridgov_case_fold_failures_total)",
             Look("none", alarming(red=1), 0),
-            width=4,
+            width=6,
         ),
         stat(
             Text("最早的未结案件", "Oldest open case"),
