@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch test faults outage bench unit check format lock generate wheel clean
+.PHONY: help run watch test obs faults outage bench unit check format lock generate wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -34,6 +34,10 @@ outage: .venv/.done ## A broker killed during a replay of 5,000 reports, for a w
 bench: .venv/.done ## Measure throughput on this machine (a few minutes)
 	$(BIN)/python -m tests.bench.throughput
 	$(BIN)/python -m tests.bench.cases
+
+obs: .venv/.done ## Test all of the observability: rules, alerts, dashboards, a real Prometheus and Alertmanager
+	$(PYTEST) tests/unit/test_dashboards.py tests/integration/test_rules.py tests/integration/test_panels.py \
+		tests/system/test_alerting.py
 
 unit: .venv/.done ## Run the quick tests only
 	$(PYTEST) tests/unit

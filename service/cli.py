@@ -23,9 +23,9 @@ from service import config as configuration
 from service.auth import Keys, KeysError, Role
 from service.casebook import Period, Search
 from service.config import Config, ConfigError
-from service.journal import SqliteJournal
+from service.journal import SqliteJournal, set_aside
 from service.ports import JournalError
-from service.salvage import salvage, set_aside
+from service.salvage import salvage
 from service.version import VERSION
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ class SqliteJournal:
     """The journal in `directory`, made there if it is missing (0700, files 0600).
 
     `limit` is the room in bytes for pages in use; on a disk that others have filled it is less: the last of it is for
-    the relay, which can free the rest only by writing. `flush` is False only for the relay: what it writes (settlements)
+    the relay, which can free the rest only by writing. `flush` is False only for the relay: what it writes (settled)
     may be lost in a power loss at no harm, as the message is then published again under its old seq.
     Raises `JournalBroken` when the file cannot be used at all.
     """
@@ -221,7 +221,8 @@ class SqliteJournal:
             " (SELECT received_at FROM messages WHERE settled=0 ORDER BY seq LIMIT 1)"
             " FROM pragma_page_count pages, pragma_freelist_count free, pragma_page_size size"
         )
-        return Fill(used, self.limit, pending, parked, oldest)
+        disk_free = shutil.disk_usage(self._file.parent).free
+        return Fill(used, self.limit, pending, parked, oldest, disk_free, len(set_aside(self._file.parent)))
 
     def parked(self) -> list[Parked]:
         """All parked messages, oldest first."""
@@ -277,6 +278,11 @@ class SqliteJournal:
     def _is_scarce(self, db: Db) -> bool:
         room = shutil.disk_usage(self._file.parent).free + free_bytes(db)
         return room < self._reserve * (2 if self.closed_to_new else 1)
+
+
+def set_aside(directory: Path) -> list[Path]:
+    """The corrupt journals that were set aside in `directory`, oldest first, but for those already salvaged."""
+    return [path for path in sorted(directory.glob("corrupt-*")) if not (path / "salvaged").exists()]
 
 
 def _count(db: Db, **changes: int) -> None:

@@ -143,6 +143,8 @@ class JournalCollector(Collector):
         except JournalError:
             return
         for name, doc, value in (
+            ("disk_free_bytes", "Free on the file system of the journal, for anybody.", fill.disk_free),
+            ("set_aside", "Corrupt journals set aside and not salvaged yet.", fill.set_aside),
             ("pending_messages", "Accepted reports that Kafka has not acknowledged yet.", fill.pending),
             (
                 "oldest_pending_timestamp_seconds",

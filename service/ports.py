@@ -139,6 +139,8 @@ class Fill:
     pending: int
     parked: int
     oldest: int | None  # received_at of the oldest pending message
+    disk_free: int  # bytes of the file system it lives on
+    set_aside: int  # corrupt journals beside it that nobody has salvaged yet
 
 
 class JournalError(Exception):

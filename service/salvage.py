@@ -51,11 +51,6 @@ def _set_aside(directory: Path) -> Path:
     return aside
 
 
-def set_aside(directory: Path) -> list[Path]:
-    """The journals that were set aside in `directory`, oldest first, but for those already salvaged."""
-    return [path for path in sorted(directory.glob("corrupt-*")) if not (path / "salvaged").exists()]
-
-
 def salvage(aside: Path, journal: SqliteJournal) -> tuple[int, int]:
     """Accept again every readable message that Kafka had not acknowledged: (brought back, known already).
 

@@ -37,6 +37,8 @@ METRICS = {
     "journal_oldest_pending_timestamp_seconds": ("gauge", ""),
     "journal_size_bytes": ("gauge", ""),
     "journal_limit_bytes": ("gauge", ""),
+    "journal_disk_free_bytes": ("gauge", ""),
+    "journal_set_aside": ("gauge", ""),
     "journal_parked_messages": ("gauge", ""),
     "journal_ledger_mismatch": ("gauge", ""),
     "kafka_publish_duration_seconds": ("histogram", "topic"),
