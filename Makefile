@@ -33,6 +33,7 @@ outage: .venv/.done ## A broker killed during a replay of 5,000 reports, for a w
 
 bench: .venv/.done ## Measure throughput on this machine (a few minutes)
 	$(BIN)/python -m tests.bench.throughput
+	$(BIN)/python -m tests.bench.fold
 	$(BIN)/python -m tests.bench.cases
 
 obs: .venv/.done ## Test all of the observability: rules, alerts, dashboards, a real Prometheus and Alertmanager
