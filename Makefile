@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch test obs faults outage bench unit check format lock generate wheel clean
+.PHONY: help run watch test obs look faults outage bench unit check format lock generate wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -35,6 +35,9 @@ bench: .venv/.done ## Measure throughput on this machine (a few minutes)
 	$(BIN)/python -m tests.bench.throughput
 	$(BIN)/python -m tests.bench.fold
 	$(BIN)/python -m tests.bench.cases
+
+look: .venv/.done ## Draw the dashboards with Grafana's components into var/look (needs nodejs npm chromium prometheus)
+	$(BIN)/python -m tests.look $(LOOK)
 
 obs: .venv/.done ## Test all of the observability: rules, alerts, dashboards, a real Prometheus and Alertmanager
 	$(PYTEST) tests/unit/test_dashboards.py tests/integration/test_rules.py tests/integration/test_panels.py \

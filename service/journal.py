@@ -33,6 +33,7 @@ from service.sqlite import Db, Store, free_bytes, used_bytes
 SCHEMA_VERSION = 1
 UNKNOWN_FINGERPRINT = b""  # of a salvaged report: whatever comes under its id is taken for the same
 HARD_MARK, REOPEN_MARK = 0.90, 0.80  # of the limit: refuse new reports above, accept again below
+REOPEN_RESERVE = 1.25  # of the reserve: accept again when so much of the disk is free
 
 # `messages`: pending while `settled` is 0; a settled one stays only until the cases have it too (`meta.folded`).
 # `dedupe` is the receipt book: one row per (sender, report_id). `topics.handed` is the highest seq ever handed to a
@@ -277,7 +278,7 @@ class SqliteJournal:
 
     def _is_scarce(self, db: Db) -> bool:
         room = shutil.disk_usage(self._file.parent).free + free_bytes(db)
-        return room < self._reserve * (2 if self.closed_to_new else 1)
+        return room < self._reserve * (REOPEN_RESERVE if self.closed_to_new else 1)
 
 
 def set_aside(directory: Path) -> list[Path]:

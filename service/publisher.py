@@ -49,6 +49,7 @@ TOPIC_FAULTS: dict[type[BaseException], PauseReason] = {
 }
 METADATA_WAIT_MS = 200  # send() blocks this long at most when a topic has just vanished; the topic watch comes first
 NEVER_EXPIRE_MS = 2**31 - 1
+NOT_READY_MS = 50
 
 
 def connection(config: Config) -> dict[str, Any]:
@@ -96,6 +97,7 @@ class KafkaPublisher:
         # Ask for all topics in one go. Asked for by name, each costs a new producer 100 ms, one after the other, and a
         # broker may create what is missing: 3.0.12 loses both `retry_backoff_ms` and `allow_auto_create_topics`.
         self._producer._metadata.need_all_topic_metadata = True
+        _calm(self._producer)
 
     def send(self, message: Pending) -> None:
         """See `ports.Publisher.send`."""
@@ -165,3 +167,20 @@ class KafkaPublisher:
 
 def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:300]
+
+
+def _calm(producer: Any) -> None:
+    """Keep the client from spinning, a whole core, while it waits for a broker (3.0.12); news end a wait at once.
+
+    Of a broker that is connecting, or has not answered five requests, it is told to ask again in 0 ms (or in seconds
+    where it takes milliseconds); while a partition has no leader, asking for metadata once more wakes itself.
+    """
+    metadata = producer._metadata
+    ask = metadata.request_update
+
+    def ask_once() -> Any:
+        asked = metadata._future
+        return asked if metadata.need_update and asked is not None and not asked.is_done else ask()
+
+    metadata.request_update = ask_once
+    producer._sender._client.connection_delay = lambda node_id: NOT_READY_MS  # noqa: ARG005

@@ -3,7 +3,21 @@
 28 units high: in kiosk mode it fills one 1080p screen.
 """
 
-from deploy.grafana.model import NEUTRAL, Json, Look, Panel, Query, Step, Text, alarming, choice, dashboard, promised
+from deploy.grafana.model import (
+    HOURS,
+    MINUTES,
+    NEUTRAL,
+    Json,
+    Look,
+    Panel,
+    Query,
+    Step,
+    Text,
+    alarming,
+    choice,
+    dashboard,
+    promised,
+)
 from deploy.grafana.names import ALERTS, PHASES, SEVERITIES, limit, places
 from deploy.grafana.panels import Column, gauge, hourly, lines, ranking, stacked, stat, table
 from deploy.grafana.queries import (
@@ -171,13 +185,14 @@ def _times() -> list[Panel]:
 
 def _time(title: Text, about: Text, window: str, kind: str, standard: str) -> Panel:
     line = Text("时限", "limit")
+    unit, seconds = (HOURS, 3600) if (kind, standard) == PROMISES[2] else (MINUTES, 60)
     limit_expr = f"max({cases('gridgov_case_standard_limit_seconds', kind=kind, standard=standard)})"
     queries = [
-        Query(case_quantile(0.5, standard, window, kind=kind), "p50"),
-        Query(case_quantile(0.9, standard, window, kind=kind), "p90"),
-        Query(limit_expr, line),
+        Query(f"({case_quantile(0.5, standard, window, kind=kind)}) / {seconds}", "p50"),
+        Query(f"({case_quantile(0.9, standard, window, kind=kind)}) / {seconds}", "p90"),
+        Query(f"{limit_expr} / {seconds}", line),
     ]
-    return lines(title, about, queries, Look("dthms"), width=8, height=6, limit=line)
+    return lines(title, about, queries, Look(unit, decimals=0, least=0), width=8, height=6, limit=line)
 
 
 # ---- row 4: what comes in, where it stands, what is missed ----
@@ -224,7 +239,7 @@ def _lists(catalogue: Catalogue) -> list[Panel]:
 def _categories(catalogue: Catalogue) -> Panel:
     overdue = Text("超时", "Overdue")
     columns = [
-        Column(Text("大类", "Category"), "place", Look(names=places(catalogue)), is_label=True, width=270),
+        Column(Text("大类", "Category"), "place", Look(names=places(catalogue)), is_label=True, width=300),
         Column(Text("未结", "Open"), _by_place(cases("gridgov_cases_open")), COUNT),
         Column(Text("即将超时", "Due soon"), _by_place(cases("gridgov_cases_due_soon")), WORRYING),
         Column(overdue, _by_place(cases("gridgov_cases_overdue")), ALARMING),
@@ -240,8 +255,8 @@ def _categories(catalogue: Catalogue) -> Panel:
                 Look("percentunit", promised(0.95, orange_from=0.9), 1),
             )
             for title, standard in (
-                (Text("到场达标", "Arrived in time"), "arrival"),
-                (Text("完成达标", "Finished in time"), "completion"),
+                (Text("到场达标", "Arrival met"), "arrival"),
+                (Text("完成达标", "Finish met"), "completion"),
             )
         ),
         Column(

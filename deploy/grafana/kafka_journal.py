@@ -3,7 +3,7 @@
 How full the journal is, every web process on it tells alike: `max`.
 """
 
-from deploy.grafana.model import NEUTRAL, Json, Look, Panel, Query, Step, Text, alarming, dashboard
+from deploy.grafana.model import MINUTES, NEUTRAL, Json, Look, Panel, Query, Step, Text, alarming, dashboard
 from deploy.grafana.panels import hourly, lines, row, stat
 from deploy.grafana.queries import per_hour, quantile
 from schemas.catalogue import Catalogue
@@ -120,8 +120,8 @@ def _backlog() -> list[Panel]:
         lines(
             Text("最早待发布的等待时间", "Age of the oldest pending"),
             Text("虚线为告警线，5 分钟", "The dashed line pages: 5 minutes"),
-            [Query(AGE, Text("等待", "waiting"))],
-            Look("dthms", alarming(red=PAGE_AGE), least=0),
+            [Query(f"{AGE} / 60", Text("等待", "waiting"))],
+            Look(MINUTES, alarming(red=PAGE_AGE / 60), 0, 0),
             width=8,
             marks=True,
         ),

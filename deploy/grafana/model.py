@@ -41,6 +41,8 @@ class Step(NamedTuple):
 
 
 NEUTRAL = (Step(None, "blue"),)
+# on an axis the units of seconds have ticks at 00:16:40: a query divided by 60 or 3600 has round ones
+MINUTES, HOURS = Text("suffix:分", "suffix:min"), Text("suffix:小时", "suffix:h")
 
 
 def alarming(*, orange: float | None = None, red: float | None = None) -> tuple[Step, ...]:
@@ -66,7 +68,7 @@ class Panel:
 class Look:
     """How the values of a panel, or of one column or series, are shown. `names`: raw value → what is read instead."""
 
-    unit: str = "none"
+    unit: Words = "none"
     steps: tuple[Step, ...] = NEUTRAL
     decimals: int | None = None
     least: float | None = None

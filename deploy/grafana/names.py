@@ -22,6 +22,7 @@ ALERTS = {
     "LedgerMismatch": Text("日志库账目不符", "Ledger mismatch"),
     "JournalDiskFull": Text("日志库将满", "Journal will be full"),
     "MessagesParked": Text("有消息被搁置", "Messages parked"),
+    "JournalSetAside": Text("日志库损坏待抢救", "Journal set aside"),
     "ErrorBudgetBurn": Text("误差预算消耗过快", "Error budget burns fast"),
     "JournalGrowing": Text("日志库持续增长", "Journal keeps growing"),
     "KafkaPublishFailing": Text("发布 Kafka 出错", "Publishing fails"),

@@ -52,7 +52,7 @@ def ranking(title: Text, about: Text, query: Query, look: Look, *, width: int, h
         "displayMode": "basic",
         "valueMode": "color",
         "showUnfilled": True,
-        "namePlacement": "left",
+        "namePlacement": "top",  # beside the bar it has two fifths of the panel, which cuts English names alike
         "sizing": "auto",
     }
     body = _body("bargauge", title, about, _instants(query), look, options)
@@ -143,7 +143,7 @@ def table(
         {"id": "organize", "options": organize},
         {"id": "sortBy", "options": {"sort": [{"field": first, "desc": True}]}},
     ]
-    body["fieldConfig"]["defaults"]["custom"] = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
+    body["fieldConfig"]["defaults"]["custom"] = {**_CELL, "minWidth": _LEAST_COLUMN}
     for column in columns:
         _override(body, column.title, _column_look(column))
     return Panel(width, height, body)
@@ -153,6 +153,8 @@ def table(
 
 _REFS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+_CELL = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
+_LEAST_COLUMN = 80  # px; Grafana's own 150 makes a table of eight columns wider than its panel, and hides the last
 _LIMIT_LINE = {
     "color": {"mode": "fixed", "fixedColor": "red"},
     "custom.lineStyle": {"fill": "dash", "dash": [10, 10]},

@@ -99,6 +99,7 @@ class Case:
     facts: tuple[Fact, ...]
     counted: tuple[Counted, ...] = ()  # at most one of each standard
     measured: tuple[Standard, ...] = ()  # whose duration a histogram has already
+    forgotten: tuple[tuple[str, str], ...] = ()  # (sender, report_id) of facts that retention has dropped
 
     @cached_property
     def first(self) -> Mapping[Stage, Fact]:
@@ -200,6 +201,7 @@ class Case:
 _RANK = {level: rank for rank, level in enumerate(Supervision)}
 _LOWEST = Supervision.NONE
 _SAID_BY_STAGE = {Stage.PRESSED: Supervision.PRESSED, Stage.SUPERVISED: Supervision.SUPERVISED}
+_COMMENTS = {Stage.NOTE, Stage.PRESSED, Stage.SUPERVISED}
 _HOLD_STAGES = {Stage.SUSPENDED, Stage.RESUMED, Stage.FINISHED}
 
 
@@ -221,23 +223,33 @@ def apply(case: Case | None, fact: Fact) -> Case:
         raise ValueError("the fact is of another case")
     if any(known.report_id == fact.report_id and known.sender == fact.sender for known in case.facts):
         return case
+    if (fact.sender, fact.report_id) in case.forgotten:
+        return case
     facts = list(case.facts)
     insort(facts, fact)
     return replace(case, facts=tuple(facts))
 
 
 def essence(case: Case) -> Case:
-    """The same case without the facts that nothing can come to depend on: what retention keeps of a closed one.
+    """The same case without the comments that nothing said or counted of it depends on, now or after a further fact.
 
-    Kept is whatever decides kind, clocks, arrival, finish, approval, reworks, supervision and campaign, now or after a
-    further fact: every rework and what surrounds it, the first of each stage, and who last stated what.
+    What retention keeps of a closed case. Whose comments went is kept, so that one that is sent again counts as seen.
     """
-    returns = [n for n, fact in enumerate(case.facts) if fact.stage == Stage.RETURNED]
-    kept = set(case.first.values()) | set(case._standing.values()) | {case.facts[n] for n in returns}
-    kept |= {fact for fact in case.facts if fact.stage in (Stage.FINISHED, Stage.APPROVED)}
-    kept |= {max(case.facts, key=lambda fact: _RANK[fact.supervision or _LOWEST])}
-    kept |= {fact for fact in case.facts if fact.campaign is not None and fact.campaign == case.campaign}
-    return replace(case, facts=tuple(fact for fact in case.facts if fact in kept))
+    most = max(case.facts, key=lambda fact: max(_RANK[level] for level in _stated(fact)))
+    last = next((fact for fact in reversed(case.facts) if fact.campaign), None)
+    kept = tuple(fact for fact in case.facts if fact in (case.facts[0], most, last) or not _is_idle(case, fact))
+    gone = ((fact.sender, fact.report_id) for fact in case.facts if fact not in kept)
+    return replace(case, facts=kept, forgotten=(*case.forgotten, *gone))
+
+
+def _stated(fact: Fact) -> tuple[Supervision, Supervision]:
+    return fact.supervision or _LOWEST, _SAID_BY_STAGE.get(fact.stage, _LOWEST)
+
+
+def _is_idle(case: Case, fact: Fact) -> bool:
+    """A comment that agrees with its case, and does not come after its end."""
+    after_end = case.cancellation is not None and fact > case.cancellation and fact.stage != Stage.NOTE
+    return fact.stage in _COMMENTS and (fact.kind, fact.category) == (case.kind, case.category) and not after_end
 
 
 def dump(case: Case) -> dict[str, Any]:
@@ -247,6 +259,7 @@ def dump(case: Case) -> dict[str, Any]:
         "facts": [[*fact[1:-1], fact.campaign and list(fact.campaign)] for fact in case.facts],
         "counted": [list(counted) for counted in case.counted],
         "measured": list(case.measured),
+        "forgotten": list(case.forgotten),
     }
 
 
@@ -257,6 +270,7 @@ def load(state: Mapping[str, Any]) -> Case:
         tuple(_fact(state["case_id"], *row) for row in state["facts"]),
         tuple(Counted(Standard(standard), Outcome(won), *rest) for standard, won, *rest in state["counted"]),
         tuple(map(Standard, state["measured"])),
+        tuple((sender, report_id) for sender, report_id in state["forgotten"]),
     )
 
 

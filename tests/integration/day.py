@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+Span = tuple[float, float]  # from, to
 MINUTE, HOUR = 60, 3600
 START = 1_603_641_600  # 2020-10-26 00:00 in Shanghai: the first day of the formal run
 END = START + 24 * HOUR
@@ -57,10 +58,10 @@ class Report:
         return 0.8 if hash_of(self.case + self.stage) % 150 == 0 else 0.004 + hash_of(self.case) % 40 / 1000
 
 
-def acknowledged(accepted: float) -> float:
+def acknowledged(accepted: float, away: Span = KAFKA_AWAY) -> float:
     """When Kafka has what was accepted then."""
-    away, back = KAFKA_AWAY
-    return back + 5 if away <= accepted < back else accepted + 0.04
+    gone, back = away
+    return back + 5 if gone <= accepted < back else accepted + 0.04
 
 
 def hash_of(text: str) -> int:
@@ -206,6 +207,15 @@ def invented(seed: int = 26) -> Day:
     reports = [report for report in reports if report.received <= END]
     repeats = [report for report in reports[::40] if report.received + MINUTE < END]
     return Day(tuple(reports), tuple(repeats), tuple(_refusals(luck)))
+
+
+def calm() -> Day:
+    """What is left of that day when nothing goes wrong: one case in three, every promise kept, nothing refused."""
+    day = invented()
+    broken = {case.reports[0].case for case, _, outcome in day.outcomes(END) if outcome == "breached"}
+    odd = {case.reports[0].case for case in day.told(END) if case.reported is None}
+    kept = (one for one in day.reports if one.case not in broken | odd and hash_of(one.case) % 3 == 0)
+    return Day(tuple(kept), (), ())
 
 
 def _starts(luck: random.Random) -> Iterator[int]:

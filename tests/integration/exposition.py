@@ -38,6 +38,7 @@ from tests.integration.day import (
     Day,
     Refusal,
     Report,
+    Span,
     acknowledged,
 )
 from tests.metrics import web_metrics
@@ -158,8 +159,9 @@ def _sent(report: Report) -> dict[str, Any]:
 class RelayProcess:
     """A relay: a standby until it leads."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, away: Span) -> None:
         self._catalogue = catalogue
+        self._away = away
         self.exposed = registry("relay")
         self.metrics = RelayMetrics(self.exposed, topics=catalogue.topics)
 
@@ -171,7 +173,7 @@ class RelayProcess:
         """What the leader does in a minute: fold, and publish what is pending if Kafka is there."""
         while fold.turn():
             pass
-        is_away = KAFKA_AWAY[0] <= now < KAFKA_AWAY[1]
+        is_away = self._away[0] <= now < self._away[1]
         self.metrics.connected.set(not is_away)
         self.metrics.heartbeat.set(now)
         self.metrics.mismatch.set(journal.totals().mismatch)
@@ -184,7 +186,7 @@ class RelayProcess:
 
     def _settled(self, one: Pending) -> Delivery:
         accepted = one.received_at / 1000
-        at = acknowledged(accepted)
+        at = acknowledged(accepted, self._away)
         self.metrics.publishes.labels(one.topic, "delivered").inc()
         self.metrics.publish_seconds.labels(one.topic).observe(at - accepted)
         self.metrics.ingest_lag.labels(one.topic).observe(at - accepted)
@@ -196,8 +198,8 @@ class RelayProcess:
             self.metrics.publishes.labels(one.topic, "parked").inc()
 
 
-def scraped(day: Day, directory: Path) -> Recorder:
-    """The day, scraped once a minute; journal and casebook are made in `directory`."""
+def scraped(day: Day, directory: Path, *, since: int = START, away: Span = KAFKA_AWAY) -> Recorder:
+    """The day from `since` on, scraped once a minute, Kafka `away`; journal and casebook are made in `directory`."""
     catalogue = Catalogue.load()
     rules = Rules(catalogue.limit, grace_ms=GRACE * 1000)
     clock, recorder = Clock(START - 24 * HOUR), Recorder()
@@ -205,7 +207,7 @@ def scraped(day: Day, directory: Path) -> Recorder:
     fold = CaseFold(
         journal, lambda: Casebook(directory, rules), rules, "day", clock=clock.ms, strip_after_ms=90 * 24 * HOUR * 1000
     )
-    first, second = RelayProcess(catalogue), RelayProcess(catalogue)
+    first, second = RelayProcess(catalogue, away), RelayProcess(catalogue, away)
     web, leader = Web(catalogue, journal, clock), first
     coming = Coming(day)
     with patch("service.cases.time", clock), patch("service.case_metrics.time", clock):
@@ -220,9 +222,9 @@ def scraped(day: Day, directory: Path) -> Recorder:
             coming.come(now, web, clock)
             clock.now = now
             leader.turn(now, journal, fold)
-            if now >= START:
+            if now >= since:
                 _scrape(recorder, now, web, first if leader is first else None, second)
-                _alerts(recorder, now)
+                _alerts(recorder, now, away)
     return recorder
 
 
@@ -252,9 +254,9 @@ def _scrape(recorder: Recorder, now: int, web: Web, first: RelayProcess | None, 
     recorder.scrape(now, "gridgov-relay", "127.0.0.1:9466", second.exposed)
 
 
-def _alerts(recorder: Recorder, now: int) -> None:
+def _alerts(recorder: Recorder, now: int, away: Span) -> None:
     """What Prometheus itself would have written of the one alert of the day."""
-    since, back = KAFKA_AWAY
+    since, back = away
     if since + 2 * MINUTE <= now < back:
         firing = GaugeMetricFamily("ALERTS", "", labels=("alertname", "alertstate", "severity"))
         firing.add_metric(("KafkaDisconnected", "firing", "page"), 1)

@@ -187,12 +187,18 @@ COMPLETION = (
 )
 
 
-def times(title: str, kind: str, standard: str, window: float) -> dict[tuple[str, str], Figure]:
-    observed, edges = durations(kind, standard, window), ARRIVAL if standard == "arrival" else COMPLETION
+def times(title: str, kind: str, standard: str, window: float, *, unit: int) -> dict[tuple[str, str], Figure]:
+    """`unit`: seconds of what the panel counts in."""
+    edges = tuple(edge / unit for edge in (ARRIVAL if standard == "arrival" else COMPLETION))
+    measured = durations(kind, standard, window)
+
+    def observed(day: Day, now: float) -> Mapping[tuple[str, ...], list[float]]:
+        return {labels: [one / unit for one in seconds] for labels, seconds in measured(day, now).items()}
+
     return {
         (title, "A"): Quantile(0.5, observed, edges),
         (title, "B"): Quantile(0.9, observed, edges),
-        (title, "C"): Exactly(lambda day, now: LIMITS[kind, standard], OF_TOTALS),
+        (title, "C"): Exactly(lambda day, now: LIMITS[kind, standard] / unit, OF_TOTALS),
     }
 
 

@@ -32,7 +32,7 @@ CASE_SLOS = "incident_completion", "repair_arrival", "repair_completion"
 SEVERITIES = {
     "page": {
         *("TargetDown", "KafkaDisconnected", "JournalBacklogAge", "LedgerMismatch", "JournalDiskFull"),
-        *("MessagesParked", "ErrorBudgetBurn"),
+        *("MessagesParked", "JournalSetAside", "ErrorBudgetBurn"),
     },
     "wall": {
         *("JournalGrowing", "KafkaPublishFailing", "RejectSpike", "CaseTrackerStale", "CasesIncomplete"),

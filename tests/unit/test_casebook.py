@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from schemas.words import Stage
-from service.casebook import Period, Search
-from service.domain.case_view import view
-from service.domain.cases import Case, Fact, apply, essence
-from service.domain.standards import Rules, judge, measure, next_due_ms
+from service.casebook import Search
+from service.domain.cases import Fact, Standard
+from service.domain.standards import Rules
 from service.ports import Conflict, ParkReason, Receipt
-from tests.unit.case_desk import DAY_MS, FOR_EVER, KEEP_MS, Desk, Interrupted, as_message, hurried, interrupted, steps
+from tests.unit.case_desk import FOR_EVER, Desk, Interrupted, as_message, hurried, interrupted, steps
 from tests.unit.case_stories import COMPLETION, RULES, fact, live, ms, told
-from tests.unit.test_case_properties import MOMENTS, moments, stages, stated
 from tests.unit.test_standards import EXAMPLES, INCIDENTS, REPAIRS
 
 MINUTES_25 = "reported@0 arrived@600 finished@{} approved@2000"
-WHOLE = Period(0, FOR_EVER)
 GOOD = orjson.loads(as_message(fact("reported@0", 0, "incident")).value)
 
 
@@ -78,6 +74,43 @@ def test_what_is_overdue_ignores_the_grace(desk: Desk) -> None:
     }
     assert shown == {1199.999: [0, 0], 1200: [0, 1], 1500: [0, 1], 1500.001: [1, 0]}
     assert desk.book.running("overdue", COMPLETION, ms(1501)) == {("incident", "06"): 1}
+
+
+OPEN = (Search(overdue=True), Search(due_soon=True), Search(phase="in_progress"))
+BESIDE: tuple[dict[str, Any], ...] = ({}, {"sender": "s"}, {"supervision": "urgent", "campaign": "x", "kind": "repair"})
+
+
+@pytest.mark.parametrize("wanted", [replace(one, **more) for one in OPEN for more in BESIDE], ids=str)
+def test_what_is_open_is_found_without_reading_what_is_closed(desk: Desk, wanted: Search) -> None:
+    plan = planned(desk, lambda: desk.book.search(wanted, now_ms=0, after="", limit=9))
+    assert ("by_phase (phase=? AND case_id>?)" if wanted.phase else "open_in_order (case_id>?)") in plan
+    assert "TEMP B-TREE" not in plan, "the page is read in its order, and no further"
+
+
+def test_the_figures_of_what_is_open_are_read_without_what_is_closed(desk: Desk) -> None:
+    book = desk.book
+    for ask in (book.open_by_progress, book.open_by_supervision, book.oldest_open):
+        assert "COVERING INDEX open_by_" in planned(desk, ask)
+    for what, one in product(("overdue", "due_soon"), Standard):
+        plan = planned(desk, lambda what=what, one=one: book.running(what, one, 0))  # type: ignore[misc]
+        assert f"COVERING INDEX by_{one}_deadline" in plan
+    assert "INDEX by_due (due<?)" in planned(desk, lambda: book.due(0, 9))
+    assert "INDEX strippable (touched_at<?)" in planned(desk, lambda: book.strippable(0, 9))
+
+
+def planned(desk: Desk, ask: Callable[[], object]) -> str:
+    """How SQLite goes about a query of the casebook."""
+    found: list[str] = []
+    read = desk.book._store.read
+
+    def explained(sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+        found.extend(detail for *_, detail in read(f"EXPLAIN QUERY PLAN {sql}", bindings))
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(desk.book._store, "read", explained)
+        ask()
+    return "; ".join(found)
 
 
 # ---- kills, and what they leave ----
@@ -155,9 +188,7 @@ def test_however_the_backlog_is_cut_and_whenever_it_is_killed_the_totals_are_the
 
 def as_case(number: int, facts: list[Fact]) -> list[Fact]:
     """The same story of another case."""
-    return [
-        each._replace(case_id=f"case-{number}", report_id=f"{number}-{each.report_id}", seq=0) for each in facts
-    ]
+    return [each._replace(case_id=f"case-{number}", report_id=f"{number}-{each.report_id}", seq=0) for each in facts]
 
 
 # ---- what cannot be digested ----
@@ -170,7 +201,10 @@ BROKEN = {
     "a list": b"[]",
     "a text": b'"reported"',
     **{f"without {name}": {name: None} for name in ("kind", "category", "stage", "occurred_at", "supervision")},
-    **{f"{name} a number": {name: 7} for name in ("kind", "category", "stage", "occurred_at", "supervision", "campaign")},
+    **{
+        f"{name} a number": {name: 7}
+        for name in ("kind", "category", "stage", "occurred_at", "supervision", "campaign")
+    },
     **{f"{name} null": {name: ...} for name in ("kind", "category", "stage", "occurred_at", "supervision")},
     "an unknown kind": {"kind": "quake"},
     "an unknown stage": {"stage": "vanished"},
@@ -343,61 +377,3 @@ def test_rescheduling_that_is_cut_off_is_done_again(desk: Desk) -> None:
             desk.restart(minute, "a minute")
         desk.open()
     assert len(desk.book.search(Search(overdue=True), now_ms=ms(61), after="", limit=9)) == 5
-
-
-# ---- retention ----
-
-
-def test_retention_leaves_the_figures_and_a_late_report_finds_its_case(desk: Desk) -> None:
-    desk.now = ms(3000)
-    desk.accept(*told("incident", "reported@0 note@1 note@2 note@3 finished@1400 approved@1450"))
-    desk.turn()
-    before = (desk.totals(), desk.book.figures(WHOLE, desk.now))
-    for now, facts in ((ms(1450) + KEEP_MS, 6), (ms(1451) + KEEP_MS, 4)):
-        desk.now = now
-        desk.turn()
-        assert len(desk.case().facts) == facts
-        assert (desk.totals(), desk.book.figures(WHOLE, desk.now)) == before
-    desk.kill()
-    desk.accept(fact("returned@1430", 9, "incident")._replace(received_at=desk.now))
-    desk.turn()
-    assert outcomes(desk) == {"completion": "breached"}
-    assert desk.totals()["corrections"] == {("incident", "06", "completion", "breached"): 1}
-    desk.now += DAY_MS
-    desk.turn()
-    assert desk.told() == {(COMPLETION, "met", False): 1, (COMPLETION, "breached", True): 1}
-
-
-def test_an_open_case_is_never_stripped(desk: Desk) -> None:
-    desk.accept(*told("incident", "reported@0 note@1 note@2 note@3 finished@4"))
-    desk.now = ms(10) + 9 * KEEP_MS
-    desk.turn()
-    assert len(desk.case().facts) == 5
-
-
-reports = st.lists(st.tuples(stages, moments, stated), min_size=1, max_size=12)
-
-
-@settings(deadline=None, max_examples=int(os.environ.get("CASE_EXAMPLES", "150")))
-@given(happened=reports, later=st.tuples(stages, moments, stated), now=moments)
-def test_retention_changes_nothing_that_is_shown_but_the_stages(
-    happened: list[Any], later: tuple[Any, ...], now: int
-) -> None:
-    """Nor what is told, now or after one more report: of whatever case, however it came about."""
-    case: Case | None = None
-    for n, (stage, at, said) in enumerate(happened):
-        case = apply(case, Fact("case", ms(at / 1000), ms(n), n, "s", f"r{n}", stage=stage, **said))
-    assert case is not None
-    case, _ = judge(case, ms(now / 1000), RULES)
-    stage, at, said = later
-    more = Fact("case", ms(at / 1000), ms(99), 99, "s", "r99", stage=stage, **said)
-    kept = essence(case)
-    assert shown(kept) == shown(case)
-    assert shown(apply(kept, more)) == shown(apply(case, more))
-
-
-def shown(case: Case) -> list[Any]:
-    later = [ms(moment / 1000) for moment in sorted(set(MOMENTS))]
-    views = [{**view(case, moment, RULES), "stages": None} for moment in later]
-    judged = [judge(case, moment, RULES) for moment in later]
-    return [views, [(each.counted, told) for each, told in judged], next_due_ms(case, RULES), measure(case, RULES)[1]]

@@ -138,7 +138,7 @@ def test_retention_keeps_what_a_late_fact_could_still_depend_on() -> None:
     urgent = fact("note@8", 8, "repair", supervision=Supervision.URGENT)
     case = apply(folded("repair", "reported@0 note@1 arrived@2 finished@3 finished@5 arrived@6 note@7"), urgent)
     kept = essence(case)
-    assert " ".join(each.stage for each in kept.facts) == "reported note arrived finished finished note"
+    assert " ".join(each.stage for each in kept.facts) == "reported arrived finished finished arrived note"
     assert kept.supervision == Supervision.URGENT
     reworked = apply(kept, fact("returned@4/9", 9, "repair"))
     assert reworked.finish == case.facts[4]

@@ -38,14 +38,15 @@ KEYS = {
     "timeseries": "legend tooltip",
     "table": "showHeader cellHeight",
     "custom": "drawStyle lineWidth fillOpacity showPoints spanNulls thresholdsStyle axisSoftMin barAlignment stacking"
-    " align cellOptions inspect",
+    " align cellOptions inspect minWidth",
 }
 OVERRIDES = {
     *("displayName", "unit", "decimals", "mappings", "thresholds", "color"),
     *("custom.cellOptions", "custom.width", "custom.lineStyle", "custom.fillOpacity", "custom.showPoints"),
 }
 VALUES = {  # setting → what it may be
-    "unit": {"none", "percentunit", "dthms", "clocks", "s", "bytes"},
+    "unit": {"none", "percentunit", "dthms", "clocks", "s", "bytes"}
+    | {f"suffix:{word}" for word in ("分", "min", "小时", "h")},
     "type": {"row", "stat", "gauge", "bargauge", "timeseries", "table", *("value", "special", "custom", "datasource")}
     | {"auto", "color-text", "prometheus", "dashboards"},
     "mode": {"absolute", "thresholds", "palette-classic", "fixed", "off", "dashed", "normal", "multi"},
