@@ -47,7 +47,7 @@ TOPIC_FAULTS: dict[type[BaseException], PauseReason] = {
     kafka.InvalidTopicError: PauseReason.MISSING,
     kafka.PolicyViolationError: PauseReason.UNAUTHORISED,
 }
-METADATA_WAIT_MS = 200  # send() blocks this long at most when a topic has just vanished; the topic watch comes first
+METADATA_WAIT_MS = 500  # send() blocks this long at most when a topic has just vanished; the topic watch comes first
 NEVER_EXPIRE_MS = 2**31 - 1
 NOT_READY_MS = 50
 
