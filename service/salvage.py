@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from service.journal import UNKNOWN_FINGERPRINT, SqliteJournal
-from service.ports import JournalBroken, JournalError, JournalFull, Message, Receipt
-from service.sqlite import rows_of
+from service.ports import JournalError, JournalFull, Message, Receipt
+from service.sqlite import JournalCorrupt, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -19,11 +19,12 @@ _MESSAGE = "sender, report_id, case_id, topic, headers, value, received_at"
 def opened(directory: Path, *, limit: int) -> SqliteJournal:
     """The journal in `directory`, checked; a corrupt one is set aside first and a new one made, under a new id.
 
-    Accepting goes on at once; what the old one held waits for `gridgov journal salvage`.
+    Accepting goes on at once; what the old one held waits for `gridgov journal salvage`. A journal that cannot be read
+    at this moment is none of that: `JournalBroken`, and another start may find it sound.
     """
     try:
         return _checked(directory, limit)
-    except JournalBroken as broken:
+    except JournalCorrupt as broken:
         aside = _set_aside(directory)
         log.critical(
             "journal corrupt, set aside; bring back what it holds with: gridgov journal salvage",

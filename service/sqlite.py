@@ -21,6 +21,10 @@ _GIVE_UP = 1 << 40  # rows stepped over in one go
 Db = apsw.Connection
 
 
+class JournalCorrupt(JournalBroken):
+    """The file itself is damaged: it will not be better after a restart, as after an I/O error it may."""
+
+
 def mapped(error: apsw.Error) -> JournalError:
     """Ours for SQLite's: what the caller may do about it.
 
@@ -32,6 +36,8 @@ def mapped(error: apsw.Error) -> JournalError:
         return JournalFull(text)
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return JournalUnavailable(text)
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return JournalCorrupt(text)
     return JournalBroken(text)
 
 
@@ -96,10 +102,10 @@ class Store:
                 raise mapped(error) from error
 
     def check(self) -> None:
-        """Raise `JournalBroken` unless SQLite finds the file sound. O(size)."""
+        """Raise `JournalCorrupt` unless SQLite finds the file sound. O(size)."""
         problems = [row[0] for row in self.read("PRAGMA quick_check(5)")]
         if problems != ["ok"]:
-            raise JournalBroken("; ".join(problems))
+            raise JournalCorrupt("; ".join(problems))
 
     def close(self) -> None:
         """Close the files; nothing is lost by not doing so."""

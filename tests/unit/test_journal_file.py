@@ -14,7 +14,7 @@ import pytest
 
 from service.journal import SqliteJournal
 from service.ports import JournalBroken, JournalFull, JournalUnavailable, ParkReason, Totals
-from service.sqlite import mapped, unfit
+from service.sqlite import JournalCorrupt, mapped, unfit
 from tests.unit.messages import NOW, message
 from tests.unit.test_journal import LIMIT, append, behind_our_back, everything, settle
 
@@ -121,8 +121,8 @@ def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         (apsw.BusyError("wait"), JournalUnavailable),
         (apsw.LockedError("wait"), JournalUnavailable),
         (apsw.IOError("flush"), JournalBroken),
-        (apsw.CorruptError("page"), JournalBroken),
-        (apsw.NotADBError("header"), JournalBroken),
+        (apsw.CorruptError("page"), JournalCorrupt),
+        (apsw.NotADBError("header"), JournalCorrupt),
         (apsw.ReadOnlyError("mount"), JournalBroken),
         (apsw.CantOpenError("log"), JournalBroken),
     ],

@@ -1,0 +1,233 @@
+"""What the test-only launcher does to a gridgov process: faults of disk and clock, and protections taken away.
+
+Chosen by name in the environment (`sabotage(…)` makes that environment), applied before the process does anything.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import orjson
+
+LAUNCHER = Path(__file__).parent / "launch"
+LONGEST_WAIT = 8.0  # seconds, below the writer's own patience
+
+
+def sabotage(**chosen: dict[str, Any]) -> dict[str, str]:
+    """The environment in which web and relay are sabotaged: name → its options."""
+    assert chosen.keys() <= SABOTAGES.keys(), chosen
+    return {"PYTHONPATH": str(LAUNCHER), "SABOTAGE": orjson.dumps(chosen).decode()}
+
+
+def begin(wanted: str, process: str) -> None:
+    """Sabotage this process, `web` or `relay`."""
+    for name, options in orjson.loads(wanted).items():
+        where, how = SABOTAGES[name]
+        if process in where:
+            how(**options)
+
+
+# ---- faults ----
+
+
+def nothing() -> None:
+    """What a sound disk does to a flush or a read."""
+
+
+class _Disk(apsw.VFS):
+    """The disk under every database. `flush` and `read` are asked first: what they raise, SQLite meets.
+
+    After a flush that failed, nothing written since the last one is there: a failed fsync leaves the kernel's pages
+    clean and the disk without them, here at once and not after an hour.
+    """
+
+    def __init__(self, *, flush: Callable[[], None] = nothing, read: Callable[[], None] = nothing) -> None:
+        super().__init__("sabotaged", "", makedefault=True)
+        self._flush, self._read = flush, read
+        _disks.append(self)  # SQLite does not keep it alive
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
+        return _File(name, flags, self._flush, self._read)
+
+
+_disks: list[_Disk] = []
+
+
+class _File(apsw.VFSFile):
+    def __init__(self, name: Any, flags: list[int], flush: Callable[[], None], read: Callable[[], None]) -> None:
+        super().__init__("unix", name, flags)
+        self._flush, self._read = flush, read
+        self._before: list[tuple[int, bytes]] = []  # what stood where something was written since the last flush
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        self._read()
+        return super().xRead(amount, offset)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        there = max(0, min(len(data), self.xFileSize() - offset))
+        self._before.append((offset, super().xRead(there, offset).ljust(len(data), b"\0")))
+        super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        try:
+            self._flush()
+        except apsw.IOError:
+            for offset, data in reversed(self._before):
+                super().xWrite(data, offset)
+            raise
+        finally:
+            self._before.clear()
+        super().xSync(flags)
+
+
+def failing_flushes(share: float, most: int, seed: int, log: str) -> None:
+    """This share of the flushes fails with an I/O error, `most` times in all; a byte in `log` for each that did."""
+    _Disk(flush=_failing(share, most, seed, Path(log)))
+
+
+def failing_reads(most: int, log: str) -> None:
+    """The first reads fail with an I/O error; a byte in `log` for each."""
+    _Disk(read=_failing(1, most, 0, Path(log)))
+
+
+def _failing(share: float, most: int, seed: int, log: Path) -> Callable[[], None]:
+    log.touch()
+    dice = random.Random(seed + log.stat().st_size)
+
+    def fail() -> None:
+        if dice.random() < share and log.stat().st_size < most:
+            with log.open("ab") as file:
+                file.write(b"!")
+            raise apsw.IOError("input/output error, on purpose")
+
+    return fail
+
+
+def slow_flushes(seconds: float) -> None:
+    """Every flush takes so long."""
+    _Disk(flush=lambda: time.sleep(seconds))
+
+
+def false_clock(file: str) -> None:
+    """The wall clock is off by the seconds that `file` holds at that moment; the monotonic one is right."""
+    honest, path = time.time, Path(file)
+    time.time = lambda: honest() + float(path.read_text() or 0)
+
+
+# ---- protections taken away ----
+
+
+def credulous() -> None:
+    """Believes that a transaction which failed went well."""
+    from service.journal import SqliteJournal
+    from service.ports import JournalBroken, Message, Receipt, State
+
+    careful = SqliteJournal.append
+
+    def append(self: SqliteJournal, submissions: Sequence[Sequence[Message]]) -> Any:
+        try:
+            return careful(self, submissions)
+        except JournalBroken:
+            return [
+                [Receipt(m.report_id, m.case_id, m.topic, m.received_at, State.PENDING) for m in submission]
+                for submission in submissions
+            ]
+
+    SqliteJournal.append = append  # type: ignore[method-assign]
+
+
+def unflushed() -> None:
+    """Commits are answered before the disk has them."""
+    from service import sqlite
+
+    connect = sqlite._connect
+    sqlite._connect = lambda path, *, flush: connect(path, flush=False)
+
+
+def ungrouped() -> None:
+    """One report per transaction."""
+    from service import writer
+
+    writer.GROUP_MESSAGES = 1
+
+
+def suspicious() -> None:
+    """Takes a journal that cannot be read at this moment for a corrupt one."""
+    from service import salvage
+    from service.ports import JournalBroken
+
+    vars(salvage)["JournalCorrupt"] = JournalBroken
+
+
+def no_ballast() -> None:
+    """Nothing is set aside for a full disk."""
+    from service.ballast import Ballast
+
+    Ballast.restore = lambda self: None  # type: ignore[method-assign]
+
+
+def no_reserve() -> None:
+    """The journal takes all the disk there is."""
+    from service.journal import SqliteJournal
+
+    SqliteJournal._is_full = lambda self, db: False  # type: ignore[method-assign]
+
+
+def never_reopens() -> None:
+    """Once past its mark, the journal stays closed."""
+    from service import journal
+
+    journal.REOPEN_MARK = 0.0
+
+
+def answers_after_kafka() -> None:
+    """No journal to rely on: the answer waits until Kafka has the report."""
+    from service.ports import Conflict, JournalUnavailable, Message, Receipt, State
+    from service.writer import Writer
+
+    prompt = Writer.submit
+
+    def submit(self: Writer, messages: Sequence[Message]) -> list[Receipt | Conflict]:
+        answers = prompt(self, messages)
+        end = time.monotonic() + LONGEST_WAIT
+        for message in messages:
+            while True:
+                found = self._journal.receipt(message.sender, message.report_id)
+                if found is not None and found.state is State.SETTLED:
+                    break
+                if time.monotonic() > end:
+                    raise JournalUnavailable("Kafka has not answered")
+                threading.Event().wait(0.005)
+        return answers
+
+    Writer.submit = submit  # type: ignore[method-assign]
+
+
+def tidies_at_once() -> None:
+    """Old receipts are looked for every second, not every minute."""
+    from service import leader
+
+    leader.TIDY_SECONDS = 1.0
+
+
+SABOTAGES: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
+    "failing_flushes": (("web",), failing_flushes),
+    "failing_reads": (("web",), failing_reads),
+    "slow_flushes": (("web", "relay"), slow_flushes),
+    "false_clock": (("web", "relay"), false_clock),
+    "credulous": (("web",), credulous),
+    "unflushed": (("web",), unflushed),
+    "ungrouped": (("web",), ungrouped),
+    "suspicious": (("web",), suspicious),
+    "no_ballast": (("relay",), no_ballast),
+    "no_reserve": (("web",), no_reserve),
+    "never_reopens": (("web",), never_reopens),
+    "answers_after_kafka": (("web",), answers_after_kafka),
+    "tidies_at_once": (("relay",), tidies_at_once),
+}

@@ -1,0 +1,128 @@
+"""Rows about power loss: an ext4 that stops from one moment to the next, with all that only memory held."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from tests.faults import mounts
+from tests.faults.launcher import sabotage
+from tests.faults.probes import on_lasting_broker, repeated, told
+from tests.faults.rows import ROWS, Row, Seen, Setting
+from tests.faults.trial import flowing
+from tests.gridgov import until
+
+ROUNDS, SHORT_ROUNDS = 50, 3
+FRESH = 10  # every so many rounds on a new file system: creating the files must survive too
+SERVICE_CUTS = 3
+
+# ---- the journal alone ----
+
+
+def journal_cut(setting: Setting, flush: str = "full") -> Seen:
+    """Reports are appended by eight threads until the power goes; what was acknowledged must be there afterwards."""
+    dice = Random(setting.seed)
+    book = setting.directory / "acknowledged"
+    lost, rounds = 0, SHORT_ROUNDS if setting.short else ROUNDS
+    promised: set[str] = set()
+    problems: list[str] = []
+    with mounts.ext4(setting.directory) as disk:
+        for number in range(rounds):
+            if number % FRESH == 0 and number:
+                disk.unmount()
+                disk.format(mebibytes=64)
+                disk.mount()
+                promised.clear()
+            with _appending(disk.at / "data", f"r{number}", flush, book) as process:
+                _wait_for_lines(book, dice.randrange(20, 600))
+                disk.cut_power()
+                process.wait(30)
+            promised |= set(book.read_text().splitlines())
+            disk.remount()
+            kept, damage = _held(disk.at / "data" / "journal.sqlite3")
+            problems += damage
+            lost += len(promised - kept)
+            promised &= kept
+    return told(problems, lost == 0, f"{rounds} rounds, {lost} acknowledged lost, {len(problems)} damaged files")
+
+
+@contextmanager
+def _appending(data: Path, prefix: str, flush: str, book: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "tests.faults.appender", str(data), prefix, flush]
+    with book.open("wb") as lines:
+        process = subprocess.Popen(command, stdout=lines, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_for_lines(book: Path, wanted: int) -> None:
+    until(lambda: book.read_bytes().count(b"\n") >= wanted, f"{wanted} reports are acknowledged", seconds=60)
+
+
+def _held(file: Path) -> tuple[set[str], list[str]]:
+    """The reports in a journal file, read with another SQLite than ours, and what is damaged about it."""
+    if not file.exists():
+        return set(), []
+    db = sqlite3.connect(file)
+    try:
+        [found] = db.execute("PRAGMA integrity_check").fetchone()
+        return {name for (name,) in db.execute("SELECT report_id FROM messages")}, [found] if found != "ok" else []
+    except sqlite3.OperationalError as error:  # not even the tables were flushed
+        return set(), [] if "no such table" in str(error) else [str(error)]
+    finally:
+        db.close()
+
+
+# ---- the whole service ----
+
+
+def service_cut(setting: Setting, env: Mapping[str, str] | None = None) -> Seen:
+    """`gridgov run` on such a disk, and clients that are promised reports until it stops; then the box starts again."""
+    dice = Random(setting.seed)
+    cuts = 1 if setting.short or env else SERVICE_CUTS
+    with mounts.ext4(setting.directory) as disk, on_lasting_broker(setting, **env or {}) as (one, _):
+        run = one.gridgov
+        run.start()
+        flowing(run)
+        with one.clients(threads=16) as clients:
+            for _ in range(cuts):
+                wanted = clients.answered + dice.randrange(200, 2000)
+                until(lambda wanted=wanted: clients.answered >= wanted, "posts flow", seconds=60)  # type: ignore[misc]
+                disk.cut_power()
+                run.processes[0].kill()
+                run.stop()
+                disk.remount()
+                run.start()
+                flowing(run)
+        wrong = repeated(one)
+        found = one.judged(breaks=cuts)
+    return told(wrong, found.met, f"{cuts} cuts: {found.figures}; {len(wrong)} wrong answers to repeats")
+
+
+ROWS += [
+    Row(
+        "power loss, journal",
+        "0 acknowledged lost",
+        journal_cut,
+        partial(journal_cut, flush="normal"),
+        "synchronous=NORMAL",
+        needs=("loop", "mkfs.ext4"),
+    ),
+    Row(
+        "power loss, gridgov run",
+        "0 accepted lost, repeats get their receipt",
+        service_cut,
+        partial(service_cut, env=sabotage(unflushed={})),
+        "a web process that does not flush",
+        needs=("loop", "mkfs.ext4"),
+    ),
+]

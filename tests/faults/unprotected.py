@@ -1,0 +1,73 @@
+"""gridgov without one of its protections, which is what negative controls run: nothing in the product knows of this.
+
+python -m tests.faults.unprotected PROTECTION COMMAND     e.g. flush web
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+from unittest.mock import patch
+
+from service import cli, journal
+from service.leader import Leadership
+from service.ports import Message, PauseReason, Receipt, State
+from service.sqlite import Db
+from service.topics import TopicWatch
+from service.writer import Writer
+
+
+def flush() -> None:
+    """The web process answers before the journal has been written."""
+
+    def submit(self: Writer, messages: Sequence[Message]) -> list[Receipt]:
+        with self._news:
+            self._waiting.append((messages, Future()))
+            self._news.notify()
+        return [Receipt(m.report_id, m.case_id, m.topic, m.received_at, State.PENDING) for m in messages]
+
+    patch.object(Writer, "submit", submit).start()
+
+
+def dedupe() -> None:
+    """The journal forgets a report as soon as it comes again."""
+    append = journal._append
+
+    def forgetful(db: Db, m: Message) -> Any:
+        db.execute("DELETE FROM dedupe WHERE sender=? AND report_id=?", (m.sender, m.report_id))
+        return append(db, m)
+
+    patch.object(journal, "_append", forgetful).start()
+
+
+def leadership() -> None:
+    """Every relay believes that it leads."""
+
+    def wait(self: Leadership, stop: threading.Event) -> bool:
+        self.leading = True
+        self._told.set(1)
+        return not stop.is_set()
+
+    patch.object(Leadership, "wait", wait).start()
+
+
+def lanes() -> None:
+    """A topic that takes nothing holds all the others up."""
+    own = TopicWatch.pause
+
+    def pause(self: TopicWatch, name: str) -> PauseReason | None:
+        return own(self, name) or next(filter(None, (own(self, other) for other in self.topics)), None)
+
+    patch.object(TopicWatch, "pause", pause).start()
+
+
+PROTECTIONS: dict[str, Callable[[], None]] = {one.__name__: one for one in (flush, dedupe, leadership, lanes)}
+
+
+if __name__ == "__main__":
+    _, protection, *command = sys.argv
+    PROTECTIONS[protection]()
+    cli.main(command)
