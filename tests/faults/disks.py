@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
+import urllib3
+
+from tests.broker import Broker
 from tests.faults import mounts
 from tests.faults.launcher import sabotage
-from tests.faults.probes import on_lasting_broker, pending, readiness, repeated, restarts, told, unsabotaged
+from tests.faults.probes import (
+    flowing_from_start,
+    missing,
+    on_lasting_broker,
+    pause,
+    pending,
+    readiness,
+    repeated,
+    restarts,
+    told,
+    unsabotaged,
+)
 from tests.faults.rows import ROWS, Row, Seen, Setting
-from tests.faults.trial import Trial, flowing
+from tests.faults.trial import Trial, trial
 from tests.gridgov import Gridgov, report, until
+from tests.system.checker import check, read_topics
 from tests.system.clients import Clients
 
 POSTS = 7000
@@ -26,8 +43,7 @@ def full(setting: Setting, *, filler: bool, env: Mapping[str, str] | None = None
     with mounts.tmpfs(setting.directory / "var", mebibytes=16) as disk, on_lasting_broker(setting, **env or {}) as on:
         one, kafka = on
         run = one.gridgov
-        run.start()
-        flowing(run)
+        flowing_from_start(run)
         until(lambda: "no_ballast" in str(env) or (disk / "ballast").exists(), "room is set aside")
         kafka.stop()
         with one.clients(threads=8) as clients:
@@ -78,6 +94,81 @@ def _seconds(check: Callable[[], bool]) -> float:
     return time.monotonic() - begin
 
 
+# ---- not writable ----
+
+
+def unwritable(setting: Setting, *, gone: bool, **more: dict[str, Any]) -> Seen:
+    """ext4 turns read-only at an error of the disk, or the disk stops to answer; it is mended with gridgov stopped."""
+    with mounts.ext4(setting.directory) as disk, on_lasting_broker(setting, **sabotage(**more)) as (one, _):
+        run = one.gridgov
+        flowing_from_start(run)
+        with one.clients(threads=8, pace=0.01) as clients:
+            until(lambda: clients.answered >= 300, "posts flow")
+            disk.cut_power() if gone else disk.turn_read_only()
+            answers = _probed(run, seconds=2)
+            before = clients.answered
+            pause(3)
+            late = clients.answered - before
+            run.stop()
+            disk.repair()
+            unsabotaged(run)
+        wrong = repeated(one)
+        found = one.judged(breaks=1)
+    honest = ("503", "journal_unavailable") in answers and late == 0
+    heard = ", ".join(" ".join(one) for one in sorted(answers))
+    return told(wrong, found.met and honest, f"/readyz: {heard}; {late} answers 202 afterwards; {found.figures}")
+
+
+def _probed(run: Gridgov, *, seconds: float) -> set[tuple[str, ...]]:
+    """Everything that /readyz tells meanwhile."""
+    answers = set()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            status, reasons = readiness(run)
+            answers.add((str(status), *reasons))
+        except (OSError, urllib3.exceptions.HTTPError):
+            answers.add(("no answer",))
+        pause(0.02)
+    return answers
+
+
+# ---- destroyed ----
+
+
+def destroyed(setting: Setting, *, kafka_too: bool = False) -> Seen:
+    """The data directory is deleted while reports are pending: those are lost, and the promise says so."""
+    kafka = Broker(setting.directory / "kafka")
+    with trial(setting, kafka) as one:
+        run = one.gridgov
+        flowing_from_start(run)
+        safe = _promised(one, "safe", 300)
+        run.settled()
+        kafka.stop()
+        waiting = _promised(one, "waiting", 200) - safe
+        run.processes[0].kill()
+        run.stop()
+        shutil.rmtree(run.data_dir)
+        if kafka_too:
+            shutil.rmtree(kafka.data_dir)
+        kafka.start()
+        flowing_from_start(run)
+        _promised(one, "later", 100)
+        run.settled()
+        verdict = check(one.ledger, read_topics(kafka.bootstrap, one.prefix))
+    lost = missing(verdict)
+    others = [problem for problem in verdict.problems if problem.partition(":")[0] not in waiting]
+    figures = f"{len(lost)} lost of {len(safe)} settled and {len(waiting)} pending; the checker names each"
+    return told(others, lost == waiting != set(), figures)
+
+
+def _promised(one: Trial, name: str, reports: int) -> set[str]:
+    """All that clients have been promised, after some more."""
+    with one.clients(name, threads=4) as clients:
+        until(lambda: clients.answered >= reports, "posts flow", seconds=60)
+    return set(one.ledger.read()[1])
+
+
 MARK = {"GRIDGOV_JOURNAL_LIMIT": str(4 << 20)}
 
 ROWS += [
@@ -104,5 +195,28 @@ ROWS += [
         partial(full, filler=True, env=sabotage(no_ballast={})),
         "no ballast",
         needs=("root",),
+    ),
+    Row(
+        "file system turns read-only",
+        "503 with its reason, never 202; goes on once mended",
+        partial(unwritable, gone=False),
+        partial(unwritable, gone=False, credulous={}),
+        "believes that the commit went well",
+        needs=("loop", "mkfs.ext4", "e2fsck"),
+    ),
+    Row(
+        "disk gone for a while",
+        "503 with its reason, never 202; goes on once mended",
+        partial(unwritable, gone=True),
+        partial(unwritable, gone=True, credulous={}),
+        "believes that the commit went well",
+        needs=("loop", "mkfs.ext4", "e2fsck"),
+    ),
+    Row(
+        "disk destroyed",
+        "lost: only what was pending",
+        destroyed,
+        partial(destroyed, kafka_too=True),
+        "Kafka's disk is destroyed too",
     ),
 ]

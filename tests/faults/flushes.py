@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -13,15 +14,16 @@ from random import Random
 from typing import Any
 
 from tests.faults.launcher import sabotage
-from tests.faults.probes import on_lasting_broker, pause, told
+from tests.faults.probes import flowing_from_start, on_lasting_broker, pause, told
 from tests.faults.rows import ROWS, Row, Seen, Setting
-from tests.faults.trial import Trial, flowing
+from tests.faults.trial import Trial
 from tests.gridgov import Gridgov, report, until
 
 SHARE = 0.01  # of the flushes that fail
 FAILURES, SHORT_FAILURES = 5, 3  # in all: more in a row, and `gridgov run` gives up as it should
 SLOW_SECONDS = 0.05
 RATE, P99_SECONDS = 100, 0.5  # posts per second, and how long one may take
+CLIENTS = 90
 PENDING = 100
 
 # ---- errors ----
@@ -43,11 +45,6 @@ def eio_by_strace(setting: Setting, **more: dict[str, Any]) -> Seen:
         flowing_from_start(one.gridgov)
         with straced(one.gridgov, lambda: f"error=EIO:when={1 + int(dice.expovariate(SHARE))}") as injected:
             return _posted_while_flushes_fail(one, injected, FAILURES)
-
-
-def flowing_from_start(run: Gridgov) -> None:
-    run.start()
-    flowing(run)
 
 
 def _posted_while_flushes_fail(one: Trial, failures: Callable[[], int], wanted: int) -> Seen:
@@ -103,17 +100,21 @@ def slow_by_strace(setting: Setting, **more: dict[str, Any]) -> Seen:
 
 
 def _posted_steadily(one: Trial, seconds: float) -> Seen:
-    """A hundred posts a second, whether those before are answered or not, as far as 150 clients go."""
-    clients = one.clients(threads=150, pace=150 / RATE - P99_SECONDS / 2)
-    with clients:
-        pause(3)
-        begin, before = time.monotonic(), clients.answered
+    """A hundred posts a second by ninety clients that began one after the other, not all in step."""
+    pace = CLIENTS / RATE - P99_SECONDS / 3
+    with ExitStack() as posting:
+        clients = [one.clients(f"c{number}", threads=1, pace=pace) for number in range(CLIENTS)]
+        for client in clients:
+            posting.enter_context(client)
+            pause(pace / CLIENTS)
+        begin, before = time.monotonic(), sum(client.answered for client in clients)
         pause(seconds)
-        end, after = time.monotonic(), clients.answered
+        end, after = time.monotonic(), sum(client.answered for client in clients)
         rate, p99 = (after - before) / (end - begin), one.ledger.p99(begin, end)
     found = one.judged(breaks=0)
-    figures = f"{rate:.0f} posts/s, p99 {p99 * 1000:.0f} ms, {dict(clients.told)}; {found.figures}"
-    steady = rate >= 0.95 * RATE and clients.told.keys() == {"accepted"}
+    answers = sum((client.told for client in clients), Counter[str]())
+    steady = rate >= 0.95 * RATE and answers.keys() == {"accepted"}
+    figures = f"{rate:.0f} posts/s, p99 {p99 * 1000:.0f} ms, {dict(answers)}; {found.figures}"
     return told([], found.met and steady and p99 <= P99_SECONDS, figures)
 
 

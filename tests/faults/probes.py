@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.broker import Broker
 from tests.faults.rows import Seen, Setting
-from tests.faults.trial import Trial, trial
+from tests.faults.trial import Trial, flowing, trial
 from tests.gridgov import Gridgov
 from tests.system.checker import Verdict
 
@@ -59,6 +59,12 @@ def pending(gridgov: Gridgov) -> int:
 def restarts(gridgov: Gridgov) -> int:
     """How often `gridgov run` or the web server had to start a process again."""
     return gridgov.log.count("ended, starting again") + gridgov.log.count("Unexpected exit from worker")
+
+
+def flowing_from_start(gridgov: Gridgov) -> None:
+    """Start `gridgov run` and wait until reports reach Kafka."""
+    gridgov.start()
+    flowing(gridgov)
 
 
 def unsabotaged(gridgov: Gridgov) -> None:
