@@ -24,6 +24,7 @@ from tests.faults.probes import (
     repeated,
     restarts,
     told,
+    unflushed_attempts_excused,
     unsabotaged,
 )
 from tests.faults.rows import ROWS, Row, Seen, Setting
@@ -113,7 +114,7 @@ def unwritable(setting: Setting, *, gone: bool, **more: dict[str, Any]) -> Seen:
             disk.repair()
             unsabotaged(run)
         wrong = repeated(one)
-        found = one.judged(breaks=1)
+        found = unflushed_attempts_excused(one.judged(breaks=1))
     honest = ("503", "journal_unavailable") in answers and late == 0
     heard = ", ".join(" ".join(one) for one in sorted(answers))
     return told(wrong, found.met and honest, f"/readyz: {heard}; {late} answers 202 afterwards; {found.figures}")

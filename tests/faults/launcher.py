@@ -172,6 +172,13 @@ def no_ballast() -> None:
     Ballast.restore = lambda self: None  # type: ignore[method-assign]
 
 
+def overlooks() -> None:
+    """Does not see that another file has taken the journal's place."""
+    from service.journal import SqliteJournal
+
+    SqliteJournal.replaced = lambda self: False  # type: ignore[method-assign]
+
+
 def no_reserve() -> None:
     """The journal takes all the disk there is."""
     from service.journal import SqliteJournal
@@ -226,6 +233,7 @@ SABOTAGES: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "ungrouped": (("web",), ungrouped),
     "suspicious": (("web",), suspicious),
     "no_ballast": (("relay",), no_ballast),
+    "overlooks": (("relay",), overlooks),
     "no_reserve": (("web",), no_reserve),
     "never_reopens": (("web",), never_reopens),
     "answers_after_kafka": (("web",), answers_after_kafka),
