@@ -9,7 +9,6 @@ from service.journal import SqliteJournal
 from service.leader import Leadership, Pulse
 from service.ops import Health, Readiness
 from service.ports import JournalError, JournalFull
-from service.topics import TopicWatch
 from service.writer import Writer
 
 HANG_SECONDS = 30  # a loop that has not turned for so long will not
@@ -61,8 +60,8 @@ class WebHealth:
 class RelayHealth:
     """A standby is as ready as a leader: it has nothing to do yet."""
 
-    def __init__(self, watch: TopicWatch, leadership: Leadership, pulse: Pulse) -> None:
-        self._watch, self._leadership, self._pulse = watch, leadership, pulse
+    def __init__(self, leadership: Leadership, pulse: Pulse) -> None:
+        self._leadership, self._pulse = leadership, pulse
 
     def alive(self) -> bool:
         """Whether a leader's loop still turns; a standby has none."""
@@ -72,6 +71,6 @@ class RelayHealth:
         """Degraded while a leader cannot reach Kafka, or a topic is paused."""
         if not self._leadership.leading:
             return Readiness(Health.READY, ("standby",))
-        reasons = [] if self._watch.reachable else ["kafka_unreachable"]
-        reasons += [f"topic_{topic.pause}:{name}" for name, topic in sorted(self._watch.topics.items()) if topic.pause]
+        reasons = [] if self._pulse.connected else ["kafka_unreachable"]
+        reasons += [f"topic_{why}:{name}" for name, why in sorted(self._pulse.paused.items())]
         return Readiness(Health.DEGRADED if reasons else Health.READY, tuple(reasons))

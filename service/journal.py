@@ -33,11 +33,14 @@ from service.sqlite import Db, Store, free_bytes, used_bytes
 SCHEMA_VERSION = 1
 UNKNOWN_FINGERPRINT = b""  # of a salvaged report: whatever comes under its id is taken for the same
 HARD_MARK, REOPEN_MARK = 0.90, 0.80  # of the limit: refuse new reports above, accept again below
+PAGE_BYTES, WAL_SHARE, MOST_WAL_PAGES = 4096, 16, (64, 16384)  # without a relay the WAL grows to a share of the limit
 REOPEN_RESERVE = 1.25  # of the reserve: accept again when so much of the disk is free
 
 # `messages`: pending while `settled` is 0; a settled one stays only until the cases have it too (`meta.folded`).
-# `dedupe` is the receipt book: one row per (sender, report_id). `topics.handed` is the highest seq ever handed to a
-# producer: what is pending at or below it may already be in Kafka, hence its next sending is another attempt.
+# `dedupe` is the receipt book: one row per (sender, report_id), written once: its keys are random, each a page.
+# Where Kafka has a message stands in `settlements` by seq, so settling a thousand writes a few pages, not a thousand.
+# `topics.handed` is the highest seq ever handed to a producer: what is pending at or below it may already be in Kafka,
+# hence its next sending is another attempt.
 _SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE messages(
@@ -48,14 +51,21 @@ CREATE INDEX pending ON messages(topic, seq) WHERE settled=0;
 CREATE INDEX unfolded ON messages(seq) WHERE settled=1;
 CREATE TABLE dedupe(
   sender TEXT NOT NULL, report_id TEXT NOT NULL, fingerprint BLOB NOT NULL, case_id TEXT NOT NULL,
-  topic TEXT NOT NULL, received_at INTEGER NOT NULL, state TEXT NOT NULL, partition INTEGER, offset INTEGER,
-  settled_at INTEGER, reason TEXT, PRIMARY KEY(sender, report_id)) WITHOUT ROWID;
-CREATE INDEX dedupe_by_age ON dedupe(received_at);
+  topic TEXT NOT NULL, received_at INTEGER NOT NULL, seq INTEGER NOT NULL,
+  PRIMARY KEY(sender, report_id)) WITHOUT ROWID;
+CREATE TABLE settlements(
+  seq INTEGER PRIMARY KEY, sender TEXT NOT NULL, report_id TEXT NOT NULL,
+  partition INTEGER NOT NULL, offset INTEGER NOT NULL, settled_at INTEGER NOT NULL);
 CREATE TABLE parked(
   seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, case_id TEXT NOT NULL, headers BLOB NOT NULL, value BLOB NOT NULL,
   received_at INTEGER NOT NULL, attempt INTEGER NOT NULL, sender TEXT NOT NULL, report_id TEXT NOT NULL,
   reason TEXT NOT NULL, detail TEXT NOT NULL, parked_at INTEGER NOT NULL);
 CREATE TABLE topics(name TEXT PRIMARY KEY, handed INTEGER NOT NULL) WITHOUT ROWID;
+CREATE VIEW receipts AS SELECT
+  dedupe.sender, dedupe.report_id, fingerprint, dedupe.case_id, dedupe.topic, dedupe.received_at,
+  CASE WHEN settled_at IS NOT NULL THEN 'settled' WHEN reason IS NOT NULL THEN 'parked' ELSE 'pending' END AS state,
+  partition, offset, settled_at, reason
+  FROM dedupe LEFT JOIN settlements USING(seq) LEFT JOIN parked USING(seq);
 """
 _PENDING = "seq, topic, case_id, headers, value, received_at, attempt, sender, report_id"
 _ZEROES = [("accepted", 0), ("settled", 0), ("parked", 0), ("folded", 0)]
@@ -73,8 +83,12 @@ class SqliteJournal:
 
     def __init__(self, directory: Path, *, limit: int, flush: bool = True) -> None:
         self.limit = limit
-        self._store = Store(directory, "journal", schema=_SCHEMA, version=SCHEMA_VERSION, flush=flush)
-        self.check, self.close, self.tidy = self._store.check, self._store.close, self._store.tidy
+        wal_pages = max(MOST_WAL_PAGES[0], min(limit // WAL_SHARE // PAGE_BYTES, MOST_WAL_PAGES[1]))
+        self._store = Store(
+            directory, "journal", schema=_SCHEMA, version=SCHEMA_VERSION, flush=flush, wal_pages=wal_pages
+        )
+        self.check, self.close = self._store.check, self._store.close
+        self.tidy, self.checkpoint = self._store.tidy, self._store.checkpoint
         with self._store.transaction() as db:
             db.executemany("INSERT OR IGNORE INTO meta VALUES(?, ?)", [("journal_id", uuid.uuid4().hex), *_ZEROES])
             [row] = db.execute("SELECT value FROM meta WHERE key='journal_id'").fetchall()
@@ -116,13 +130,13 @@ class SqliteJournal:
 
     def _repeated(self, submission: Sequence[Message]) -> list[Receipt | Conflict] | None:
         """The answers to a submission that holds nothing new; None when it does."""
-        sql = f"SELECT fingerprint, {_RECEIPT} FROM dedupe WHERE sender=? AND report_id=?"
+        sql = f"SELECT fingerprint, {_RECEIPT} FROM receipts WHERE sender=? AND report_id=?"
         known = [(m, self._store.read(sql, (m.sender, m.report_id))) for m in submission]
         return [_repeat(m, rows[0]) for m, rows in known] if all(rows for _, rows in known) else None
 
     def receipt(self, sender: str, report_id: str) -> Receipt | None:
         """See `ports.Journal.receipt`."""
-        rows = self._store.read(f"SELECT {_RECEIPT} FROM dedupe WHERE sender=? AND report_id=?", (sender, report_id))
+        rows = self._store.read(f"SELECT {_RECEIPT} FROM receipts WHERE sender=? AND report_id=?", (sender, report_id))
         return _receipt(rows[0]) if rows else None
 
     # ---- the relay publishes ----
@@ -135,8 +149,7 @@ class SqliteJournal:
     def hand_over(self, upto: Mapping[str, int], settled: Iterable[Delivery] = (), folded: int = EVERYTHING) -> None:
         """See `ports.Journal.hand_over`."""
         with self._store.transaction() as db:
-            done = sum(_settle(db, delivery, folded) for delivery in settled)
-            _count(db, settled=done)
+            _count(db, settled=_settle(db, settled, folded))
             db.execute("DELETE FROM messages WHERE settled=1 AND seq<=?", (folded,))
             db.execute("UPDATE meta SET value=max(value, ?) WHERE key='folded'", (folded,))
             for topic, seq in upto.items():
@@ -155,26 +168,20 @@ class SqliteJournal:
     def park(self, seq: int, reason: ParkReason, detail: str, at: int) -> None:
         """See `ports.Journal.park`."""
         with self._store.transaction() as db:
-            moved = db.execute(
-                f"INSERT INTO parked SELECT {_PENDING}, ?, ?, ? FROM messages WHERE settled=0 AND seq=?"
-                " RETURNING sender, report_id",
+            db.execute(
+                f"INSERT INTO parked SELECT {_PENDING}, ?, ?, ? FROM messages WHERE settled=0 AND seq=?",
                 (reason.value, detail, at, seq),
-            ).fetchall()
-            db.execute("DELETE FROM messages WHERE settled=0 AND seq=?", (seq,))
-            db.executemany(
-                "UPDATE dedupe SET state=?, reason=? WHERE sender=? AND report_id=?",
-                [(State.PARKED.value, reason.value, *row) for row in moved],
             )
-            _count(db, parked=len(moved))
+            _count(db, parked=db.changes())
+            db.execute("DELETE FROM messages WHERE settled=0 AND seq=?", (seq,))
 
     def forget(self, before: int, limit: int = 500) -> int:
-        """Drop at most `limit` settled receipts older than `before`; how many went."""
+        """Drop the receipts settled before `before` among the `limit` oldest settled ones; how many went."""
+        old = "FROM settlements WHERE seq IN (SELECT seq FROM settlements ORDER BY seq LIMIT ?) AND settled_at<?"
+        theirs = f"(sender, report_id) IN (SELECT sender, report_id {old})"
         with self._store.transaction() as db:
-            db.execute(
-                "DELETE FROM dedupe WHERE (sender, report_id) IN (SELECT sender, report_id FROM dedupe"
-                " WHERE received_at<? AND state=? LIMIT ?)",
-                (before, State.SETTLED.value, limit),
-            )
+            db.execute(f"DELETE FROM dedupe WHERE {theirs}", (limit, before))
+            db.execute(f"DELETE {old}", (limit, before))
             return db.changes()
 
     # ---- the cases follow ----
@@ -250,10 +257,7 @@ class SqliteJournal:
                 for new, *owner in rows:
                     moved[seq] = new
                     db.execute("DELETE FROM parked WHERE seq=?", (seq,))
-                    db.execute(
-                        "UPDATE dedupe SET state=?, reason=NULL WHERE sender=? AND report_id=?",
-                        (State.PENDING.value, *owner),
-                    )
+                    db.execute("UPDATE dedupe SET seq=? WHERE sender=? AND report_id=?", (new, *owner))
             _count(db, parked=-len(moved))
         return moved
 
@@ -293,8 +297,10 @@ def _count(db: Db, **changes: int) -> None:
 
 
 def _known(db: Db, message: Message) -> tuple[Any, ...] | None:
-    sql = f"SELECT fingerprint, {_RECEIPT} FROM dedupe WHERE sender=? AND report_id=?"
-    return db.execute(sql, (message.sender, message.report_id)).fetchone()
+    owner = (message.sender, message.report_id)
+    if db.execute("SELECT 1 FROM dedupe WHERE sender=? AND report_id=?", owner).fetchone() is None:
+        return None  # nearly always; the view's joins would cost four times as much
+    return db.execute(f"SELECT fingerprint, {_RECEIPT} FROM receipts WHERE sender=? AND report_id=?", owner).fetchone()
 
 
 def _append(db: Db, m: Message) -> Receipt | Conflict:
@@ -307,8 +313,8 @@ def _append(db: Db, m: Message) -> Receipt | Conflict:
         (m.topic, m.case_id, m.headers, m.value, m.received_at, m.sender, m.report_id),
     )
     db.execute(
-        "INSERT INTO dedupe VALUES(?, ?, ?, ?, ?, ?, 'pending', NULL, NULL, NULL, NULL)",
-        (m.sender, m.report_id, m.fingerprint, m.case_id, m.topic, m.received_at),
+        "INSERT INTO dedupe VALUES(?, ?, ?, ?, ?, ?, ?)",
+        (m.sender, m.report_id, m.fingerprint, m.case_id, m.topic, m.received_at, db.last_insert_rowid()),
     )
     return Receipt(m.report_id, m.case_id, m.topic, m.received_at, State.PENDING)
 
@@ -319,16 +325,22 @@ def _repeat(m: Message, known: Sequence[Any]) -> Receipt | Conflict:
     return _receipt(receipt, duplicate=True) if same else Conflict(m.report_id)
 
 
-def _settle(db: Db, d: Delivery, folded: int) -> int:
-    leave = "DELETE FROM messages" if d.seq <= folded else "UPDATE messages SET settled=1"
-    owner = db.execute(f"{leave} WHERE settled=0 AND seq=? RETURNING sender, report_id", (d.seq,)).fetchone()
-    if owner is None:  # gone behind our back: the ledger shows it, we do not hide it
-        return 0
-    db.execute(
-        "UPDATE dedupe SET state='settled', partition=?, offset=?, settled_at=? WHERE sender=? AND report_id=?",
-        (d.partition, d.offset, d.at, *owner),
-    )
-    return 1
+# One statement for all, not one for each: intake waits meanwhile, and Python's lock is not taken between two rows.
+_SETTLE = """
+INSERT OR IGNORE INTO settlements SELECT seq, sender, report_id, one.value->>1, one.value->>2, one.value->>3
+FROM json_each(?) one CROSS JOIN messages ON seq=one.value->>0 AND settled=0
+"""
+_LEAVE = "WHERE settled=0 AND seq IN (SELECT value->>0 FROM json_each(?))"
+
+
+def _settle(db: Db, deliveries: Iterable[Delivery], folded: int) -> int:
+    """How many were there: what is gone behind our back is not counted, so that the ledger shows it."""
+    done = orjson.dumps([(d.seq, d.partition, d.offset, d.at) for d in deliveries]).decode()
+    db.execute(_SETTLE, (done,))
+    db.execute(f"DELETE FROM messages {_LEAVE} AND seq<=?", (done, folded))
+    gone = db.changes()
+    db.execute(f"UPDATE messages SET settled=1 {_LEAVE}", (done,))
+    return gone + db.changes()
 
 
 def _receipt(row: Sequence[Any], *, duplicate: bool = False) -> Receipt:

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from prometheus_client import Gauge
 from service.ballast import Ballast
 from service.journal import SqliteJournal
 from service.metrics import RelayMetrics
-from service.ports import JournalBroken, JournalFull, JournalUnavailable
+from service.ports import JournalBroken, JournalFull, JournalUnavailable, PauseReason
 from service.topics import TopicWatch
 
 log = logging.getLogger(__name__)
 
 STANDBY_SECONDS = 0.25
 LEDGER_SECONDS = 5.0
+CHECKPOINT_SECONDS = 0.25
 TIDY_SECONDS = 60.0
 PULSELESS_SECONDS = 15.0
 DAY_MS = 86_400_000
@@ -60,10 +62,12 @@ class Pulse:
         self._path = directory / "relay.json"
         self._next = 0.0
         self.last = time.time()  # when the relay's loop last turned
+        self.connected = False
+        self.paused: Mapping[str, PauseReason] = {}
 
-    def beat(self, *, connected: bool, paused: dict[str, str]) -> None:
+    def beat(self, *, connected: bool, paused: Mapping[str, PauseReason]) -> None:
         """Write at most once a second; the file is replaced whole."""
-        self.last = time.time()
+        self.last, self.connected, self.paused = time.time(), connected, paused
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 1
@@ -101,11 +105,13 @@ class Chores:
         metrics: RelayMetrics,
         ballast: Ballast,
         *,
+        paused: Callable[[], Mapping[str, PauseReason]],
         dedupe_days: int,
     ) -> None:
         self._journal, self._pulse, self._watch, self._metrics = journal, pulse, watch, metrics
-        self._ballast = ballast
+        self._ballast, self._paused = ballast, paused
         self._keep_ms = dedupe_days * DAY_MS
+        self._checkpoint_at = 0.0
         self._count_at = 0.0
         self._tidy_at = 0.0
 
@@ -116,13 +122,16 @@ class Chores:
             raise JournalBroken("another file stands in the journal's place")
         self._pulse.beat(connected=self._watch.reachable, paused=self._paused())
         try:
+            self._checkpoint()
             self._count()
             self._tidy()
         except (JournalFull, JournalUnavailable) as error:
             log.warning("housekeeping put off", extra={"error": str(error)})
 
-    def _paused(self) -> dict[str, str]:
-        return {name: topic.pause.value for name, topic in self._watch.topics.items() if topic.pause}
+    def _checkpoint(self) -> None:
+        if time.monotonic() >= self._checkpoint_at:
+            self._checkpoint_at = time.monotonic() + CHECKPOINT_SECONDS
+            self._journal.checkpoint()
 
     def _count(self) -> None:
         if time.monotonic() < self._count_at:

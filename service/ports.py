@@ -35,6 +35,7 @@ class PauseReason(StrEnum):
     UNAUTHORISED = "unauthorised"  # we may not write to it
     LEADERLESS = "leaderless"  # a partition has no leader
     TOO_FEW_REPLICAS = "too_few_replicas"  # fewer in-sync replicas than min.insync.replicas
+    CLOCK_WRONG = "clock_wrong"  # Kafka refuses the time of day that we stamp on records
 
 
 @dataclass(frozen=True, slots=True)

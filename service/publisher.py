@@ -38,7 +38,6 @@ RECORD_FAULTS: dict[type[BaseException], ParkReason] = {
     kafka.MessageSizeTooLargeError: ParkReason.RECORD_TOO_LARGE,
     kafka.RecordListTooLargeError: ParkReason.RECORD_TOO_LARGE,
     kafka.InvalidRecordError: ParkReason.RECORD_REFUSED,
-    kafka.InvalidTimestampError: ParkReason.RECORD_REFUSED,
 }
 SPLIT_TO_ONE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)  # the client splits before it fails
 TOPIC_FAULTS: dict[type[BaseException], PauseReason] = {
@@ -46,6 +45,7 @@ TOPIC_FAULTS: dict[type[BaseException], PauseReason] = {
     kafka.UnknownTopicOrPartitionError: PauseReason.MISSING,
     kafka.InvalidTopicError: PauseReason.MISSING,
     kafka.PolicyViolationError: PauseReason.UNAUTHORISED,
+    kafka.InvalidTimestampError: PauseReason.CLOCK_WRONG,  # an hour ahead of the broker: no record is to blame
 }
 METADATA_WAIT_MS = 500  # send() blocks this long at most when a topic has just vanished; the topic watch comes first
 NEVER_EXPIRE_MS = 2**31 - 1

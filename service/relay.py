@@ -66,6 +66,7 @@ class Lane:
     single_upto: int = 0  # one at a time up to this seq, to find the record that Kafka refuses
     retry_at: float = 0.0
     backoff: float = 0.0
+    paused: PauseReason | None = None  # what the last try has shown, until something is delivered
 
     def room(self, window: int) -> int:
         """How many more messages may be handed over."""
@@ -129,6 +130,11 @@ class Relay:
         self._drop_publisher()
         self._save({})
 
+    def paused(self) -> dict[str, PauseReason]:
+        """Topics that take nothing and why, as the cluster tells or the last try has shown."""
+        found = {lane.topic: self._watch.pause(lane.topic) or lane.paused for lane in self._lanes.values()}
+        return {topic: why for topic, why in found.items() if why not in (None, PauseReason.UNKNOWN)}
+
     def turn(self) -> None:
         """Settle what Kafka acknowledged, deal with a failure, hand over what there is room for."""
         if self._rewind:
@@ -165,8 +171,9 @@ class Relay:
         batch = {}
         for lane in self._lanes.values():
             lane.more = lane.more or news
-            paused = self._watch.pause(lane.topic) is not None or time.monotonic() < lane.retry_at
-            self._metrics.paused.labels(lane.topic).set(paused)
+            told = self._watch.pause(lane.topic)
+            self._metrics.paused.labels(lane.topic).set(told is not None or lane.paused is not None)
+            paused = told is not None or time.monotonic() < lane.retry_at
             room = lane.room(self._window) + sum(one.seq in lane.in_flight for one in self._unsaved)
             if paused or room <= 0 or not lane.more:
                 continue
@@ -217,6 +224,7 @@ class Relay:
                 self._metrics.publish_seconds.labels(lane.topic).observe(now - handed)
                 self._metrics.ingest_lag.labels(lane.topic).observe(max(0, done[seq].at - message.received_at) / 1000)
                 lane.backoff = self._backoff = 0.0
+                lane.paused = None
 
     # ---- failing ----
 
@@ -263,6 +271,7 @@ class Relay:
         lane.backoff = min(max(lane.backoff * 2, BACKOFF_SECONDS[0]), BACKOFF_SECONDS[1])
         lane.retry_at = time.monotonic() + lane.backoff
         lane.more = True
+        lane.paused = reason
         log.warning("topic paused", extra={"topic": lane.topic, "reason": reason.value, "seconds": lane.backoff})
 
     def _stalled(self) -> Failure | None:

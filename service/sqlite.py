@@ -47,19 +47,25 @@ class Store:
 
     WAL mode. Writers take an `flock` before `BEGIN IMMEDIATE`: SQLite's own busy handler sleeps and is unfair between
     processes. With `flush` a transaction returns only after the disk has it. Every method may raise `JournalError`.
+    A commit copies the WAL into the file once it has `wal_pages`, and everybody waits for that; not where somebody
+    calls `checkpoint` sooner.
     """
 
-    def __init__(self, directory: Path, name: str, *, schema: str, version: int, flush: bool) -> None:
+    def __init__(
+        self, directory: Path, name: str, *, schema: str, version: int, flush: bool, wal_pages: int = 1000
+    ) -> None:
         found = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
         if found < OLDEST_SAFE:
             raise JournalBroken(f"SQLite {apsw.sqlite_lib_version()} can lose committed rows; apsw >= 3.51.3 is needed")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_fd = os.open(directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._writing, self._reading = threading.Lock(), threading.Lock()
+        self._wal_pages = wal_pages
         path = directory / f"{name}.sqlite3"
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             self._db = _connect(path, flush=flush)
+            self._db.wal_autocheckpoint(wal_pages)
             with self.transaction() as db:
                 _create(db, schema, version)
             self._reader = _connect(path, flush=flush)
@@ -69,8 +75,7 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Db]:
         """A write transaction; leaving it is the commit, an exception rolls it back."""
-        with self._writing:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        with self._writing, self._alone():
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
@@ -81,8 +86,6 @@ class Store:
                     raise
             except apsw.Error as error:
                 raise mapped(error) from error
-            finally:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def read(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
         """All rows of a query, fetched whole: no read transaction stays open to hold the WAL back."""
@@ -97,10 +100,14 @@ class Store:
         with self.transaction() as db:
             db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
         with self._writing:
-            try:
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            except apsw.Error as error:
-                raise mapped(error) from error
+            self._copy_wal("TRUNCATE")
+
+    def checkpoint(self) -> None:
+        """Copy the WAL into the file while others write, so that no commit has to stop for it; let a large one end."""
+        with self._writing:
+            if self._copy_wal("PASSIVE") > self._wal_pages // 4:
+                with self._alone():
+                    self._copy_wal("PASSIVE")  # the little that came meanwhile; all is copied, and the next begins anew
 
     def check(self) -> None:
         """Raise `JournalCorrupt` unless SQLite finds the file sound. O(size)."""
@@ -114,6 +121,22 @@ class Store:
             self._reader.close()
             self._db.close()
             os.close(self._lock_fd)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    def _copy_wal(self, how: str) -> int:
+        """Returns how many pages the WAL has."""
+        try:
+            [(_, pages, _)] = self._db.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
+        except apsw.Error as error:
+            raise mapped(error) from error
+        return int(pages)  # type: ignore[arg-type]  # a number
 
 
 def used_bytes(db: Db) -> int:

@@ -5,6 +5,7 @@ Chosen by name in the environment (`sabotage(…)` makes that environment), appl
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -120,6 +121,33 @@ def false_clock(file: str) -> None:
     time.time = lambda: honest() + float(path.read_text() or 0)
 
 
+def dies(after: bool, share: float, most: int, seed: int, log: str) -> None:
+    """The process ends right before or right after this share of its commits, `most` times in all.
+
+    `log` gets a line for each: the ids of the reports that were in it for the first time.
+    """
+    from service.journal import SqliteJournal
+    from service.ports import Message
+
+    book = Path(log)
+    book.touch()
+    lines = book.read_text().splitlines()
+    dice, careful = random.Random(f"{seed} {len(lines)}"), SqliteJournal.append
+
+    def append(self: SqliteJournal, submissions: Sequence[Sequence[Message]]) -> Any:
+        messages = [message for submission in submissions for message in submission]
+        new = [one.report_id for one in messages if self.receipt(one.sender, one.report_id) is None]
+        if not new or dice.random() >= share or len(lines) >= most:
+            return careful(self, submissions)
+        if after:
+            careful(self, submissions)
+        with book.open("a") as file:
+            file.write(" ".join(new) + "\n")
+        os._exit(1)
+
+    SqliteJournal.append = append  # type: ignore[method-assign]
+
+
 # ---- protections taken away ----
 
 
@@ -223,11 +251,44 @@ def tidies_at_once() -> None:
     leader.TIDY_SECONDS = 1.0
 
 
+def blames_the_record() -> None:
+    """Takes a time of day that Kafka refuses for a fault of the record."""
+    from kafka import errors
+
+    from service import publisher
+    from service.ports import ParkReason
+
+    publisher.RECORD_FAULTS[errors.InvalidTimestampError] = ParkReason.RECORD_REFUSED
+
+
+def forgetful() -> None:
+    """Does not recognise a report that comes again."""
+    from tests.faults import unprotected
+
+    unprotected.dedupe()
+
+
+def hasty() -> None:
+    """A key file that cannot be read counts as one without keys."""
+    from service.auth import Keys, KeysError
+
+    careful = Keys._refresh
+
+    def refresh(self: Keys) -> None:
+        try:
+            careful(self)
+        except KeysError:
+            self._keys = {}
+
+    Keys._refresh = refresh  # type: ignore[method-assign]
+
+
 SABOTAGES: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "failing_flushes": (("web",), failing_flushes),
     "failing_reads": (("web",), failing_reads),
     "slow_flushes": (("web", "relay"), slow_flushes),
     "false_clock": (("web", "relay"), false_clock),
+    "dies": (("web",), dies),
     "credulous": (("web",), credulous),
     "unflushed": (("web",), unflushed),
     "ungrouped": (("web",), ungrouped),
@@ -238,4 +299,7 @@ SABOTAGES: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "never_reopens": (("web",), never_reopens),
     "answers_after_kafka": (("web",), answers_after_kafka),
     "tidies_at_once": (("relay",), tidies_at_once),
+    "blames_the_record": (("relay",), blames_the_record),
+    "forgetful": (("web",), forgetful),
+    "hasty": (("web",), hasty),
 }

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 import pytest
@@ -15,7 +15,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import NewTopic
 
 from service.config import Config, load
-from service.ports import PublisherBroken, TopicUnavailable
+from service.ports import PauseReason, PublisherBroken, TopicUnavailable
 from service.publisher import KafkaPublisher
 from tests.broker import Broker, Kafka, free_port
 from tests.publisher_contract import JOURNAL_ID, PARTITIONS, Hand, PublisherContract, Target, Written, pending
@@ -31,9 +31,9 @@ class RealKafka:
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
 
-    def topic(self, *, max_message_bytes: int = 1_048_588) -> str:
+    def topic(self, *, max_message_bytes: int = 1_048_588, settings: Mapping[str, str] | None = None) -> str:
         name = self.missing()
-        settings = {"max.message.bytes": str(max_message_bytes)}
+        settings = {"max.message.bytes": str(max_message_bytes), **(settings or {})}
         with closing(KafkaAdminClient(bootstrap_servers=self.bootstrap)) as admin:
             admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=settings)])
         return name
@@ -68,7 +68,7 @@ def _written(record: object) -> Written:
 
 
 @pytest.fixture
-def target(kafka: Kafka) -> Target:
+def target(kafka: Kafka) -> RealKafka:
     return RealKafka(kafka.bootstrap)
 
 
@@ -91,6 +91,18 @@ def collected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def threads_before() -> Callable[[], set[str]]:
     before = set(threading.enumerate())
     return lambda: {thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()}
+
+
+def test_a_time_of_day_that_kafka_refuses_is_not_the_records_fault(target: RealKafka) -> None:
+    hand = Hand(target)
+    hand.send([pending(1, target.topic(settings={"message.timestamp.before.max.ms": "0"}))])
+
+    hand.fail()
+
+    failure = hand.publisher.failure()
+    assert failure is not None
+    assert (failure.error, failure.refused) == ("InvalidTimestampError", None)
+    assert failure.paused is PauseReason.CLOCK_WRONG
 
 
 def test_closing_leaves_no_thread_behind(target: Target, threads_before: Callable[[], set[str]]) -> None:

@@ -16,35 +16,38 @@ import sqlite3
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
 
 from tests.broker import Broker, run_script
 from tests.gridgov import Gridgov, report, running, until
 from tests.system.checker import Json, Ledger, Verdict, check, read_topics
 from tests.system.clients import EVERY_TOPIC, Clients, case_of
+from tests.system.sick_topic import (
+    OTHERS,
+    ROOMY,
+    SICK,
+    SICK_TOPIC,
+    SMALL_LIMIT,
+    lags,
+    milliseconds,
+    post_big,
+    set_limit,
+    states,
+)
 
 log = logging.getLogger("outages")
 
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "10"))  # how long the broker is away in the first test
 WINDOW = 50  # GRIDGOV_RELAY_WINDOW of these tests: what one break may have sent twice, per topic
-SICK = ("repair", "0499")
-SICK_TOPIC = "gridgov.repair.greenery"
-OTHERS = [place for place in EVERY_TOPIC if place != SICK]
-BIG = "重" * 1900  # 5.7 kB in UTF-8
-ROOMY = 1_048_588  # bytes; Kafka's default for max.message.bytes
-SMALL_LIMIT = 4000  # bytes; ordinary reports of these tests take about 1 kB
 
 
 @dataclass(frozen=True)
@@ -114,19 +117,6 @@ def delivered(gridgov: Gridgov) -> float:
     """Messages that Kafka has acknowledged to this relay."""
     samples = gridgov.metrics(gridgov.relay_metrics).items()
     return sum(value for name, value in samples if "publishes_total" in name and '"delivered"' in name)
-
-
-def milliseconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp() * 1000
-
-
-def lags(receipts: dict[str, Json], begin: float, end: float, topic: Callable[[str], bool]) -> list[float]:
-    """Seconds from received_at to settled_at of the reports received within an interval (Unix seconds)."""
-    return [
-        (milliseconds(one["settled_at"]) - milliseconds(one["received_at"])) / 1000
-        for one in receipts.values()
-        if topic(one["topic"]) and begin * 1000 <= milliseconds(one["received_at"]) <= end * 1000
-    ]
 
 
 def test_a_broker_killed_during_a_replay(flowing: Trial, tmp_path: Path) -> None:
@@ -332,35 +322,9 @@ def test_a_deleted_topic_waits_while_the_others_flow(trial: Trial) -> None:
     kept_up(receipts, calm, begin, end)
 
 
-def set_limit(kafka: Broker, limit: int) -> None:
-    """Set the sick topic's max.message.bytes, in milliseconds and not in a Java program's seconds."""
-    resource = ConfigResource(ConfigResourceType.TOPIC, SICK_TOPIC, {"max.message.bytes": str(limit)})
-    with closing(KafkaAdminClient(bootstrap_servers=kafka.bootstrap)) as admin:
-        admin.alter_configs([resource])
-
-
-def post_big(trial: Trial, count: int) -> list[str]:
-    """Reports to the sick topic that are larger than its small limit, each of a case of its own; their ids."""
-    cases = [next(case_of(f"{trial.prefix}-big-{uuid.uuid4().hex[:8]}", *SICK)) for _ in range(count)]
-    reports = [{**one, "description": BIG} for one in cases]
-    for one in reports:
-        trial.ledger.sent(one)
-    status, body, _ = trial.gridgov.post(reports, "/v1/reports/batch")
-    assert (status, body["accepted"]) == (202, count)
-    for one in reports:
-        trial.ledger.accepted({"report_id": one["report_id"]})
-    return [one["report_id"] for one in reports]
-
-
-def states(gridgov: Gridgov, ids: Sequence[str]) -> set[tuple[str, str | None]]:
-    """State and reason of these reports' receipts."""
-    receipts = [gridgov.get(f"/v1/reports/{one}")[1] for one in ids]
-    return {(one["state"], one.get("reason")) for one in receipts}
-
-
 def takes_big_ones(trial: Trial) -> bool:
     """Whether a large report reaches Kafka now."""
-    one = post_big(trial, 1)
+    one = post_big(trial.gridgov, trial.ledger, trial.prefix, 1)
     until(lambda: states(trial.gridgov, one) != {("pending", None)}, "it is not pending any more")
     return states(trial.gridgov, one) == {("settled", None)}
 
@@ -383,7 +347,7 @@ def test_too_large_messages_are_parked_and_requeued(flowing: Trial, refused_by: 
             until(lambda: gridgov.status()["pending"] < 50, "and reach Kafka")
             end = time.time()
         finally:
-            set_limit(flowing.kafka, ROOMY)
+            set_limit(flowing.kafka.bootstrap, ROOMY)
     assert readiness(gridgov)[1] == ["messages_parked"]
 
     new_seqs: set[int] = set()
@@ -414,10 +378,10 @@ def big_ones_parked(trial: Trial, refused_by: str) -> list[str]:
     big: list[str] = []
     for _ in range(5):
         if refused_by == "broker":
-            set_limit(trial.kafka, ROOMY)
+            set_limit(trial.kafka.bootstrap, ROOMY)
             until(lambda: takes_big_ones(trial), "the relay knows")
-            set_limit(trial.kafka, SMALL_LIMIT)
-        big += post_big(trial, 3)
+            set_limit(trial.kafka.bootstrap, SMALL_LIMIT)
+        big += post_big(trial.gridgov, trial.ledger, trial.prefix, 3)
         parked = {("parked", "record_too_large")}
         until(lambda: states(trial.gridgov, big) == parked, "they are parked")  # noqa: B023 - waited for right here
         listed = trial.gridgov.run("journal", "parked").stdout

@@ -67,6 +67,23 @@ def test_a_journal_that_answers_flushes_every_commit(tmp_path: Path, flush: bool
     journal.close()
 
 
+@pytest.mark.parametrize("attended", [True, False])
+def test_the_log_begins_anew_where_somebody_copies_it(tmp_path: Path, attended: bool) -> None:
+    journal = SqliteJournal(tmp_path, limit=1 << 30, flush=False)
+    wal = tmp_path / "journal.sqlite3-wal"
+    append(journal, message("first", value=b"v" * 100_000))
+    begun = wal.stat().st_size
+
+    for number in range(20):
+        append(journal, message(f"r-{number}", value=b"v" * 100_000))
+        if attended:
+            journal.checkpoint()
+
+    assert (wal.stat().st_size <= 2 * begun) is attended
+    assert len(everything(journal)) == 21
+    journal.close()
+
+
 # ---- damage ----
 
 

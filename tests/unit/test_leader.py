@@ -19,7 +19,7 @@ from service.ballast import Ballast
 from service.journal import SqliteJournal
 from service.leader import Chores, Leadership, Pulse
 from service.metrics import RelayMetrics
-from service.ports import JournalBroken, JournalUnavailable
+from service.ports import JournalBroken, JournalUnavailable, PauseReason
 from tests.unit.fake_publisher import FakeKafka
 from tests.unit.messages import NOW, message
 from tests.unit.test_journal import append, behind_our_back, settle
@@ -124,6 +124,7 @@ class House:
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.directory, self.told, self.cluster = directory, Told(), FakeKafka()
         self.now = 5_000.0
+        self.paused: dict[str, PauseReason] = {}
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: NOW / 1000 + self.now)
         monkeypatch.setattr(module, "time", clock)
         self.journal = SqliteJournal(directory, limit=1 << 24, flush=False)
@@ -135,6 +136,7 @@ class House:
             self.cluster,  # type: ignore[arg-type]  # the chores ask it what the relay asks
             self.told.metrics,
             self.ballast,
+            paused=lambda: self.paused,
             dedupe_days=1,
         )
 
@@ -157,9 +159,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 
 def test_the_pulse_says_how_the_relay_fares(house: House) -> None:
-    house.cluster.add("topic-a").denied = True
-    house.cluster.add("topic-b")
-    house.cluster.look()
+    house.paused = {"topic-a": PauseReason.UNAUTHORISED}
 
     house.later(0)
 

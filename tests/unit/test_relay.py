@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from service import relay as module
 from service.journal import SqliteJournal
 from service.metrics import RelayMetrics
-from service.ports import JournalUnavailable, State, Totals
+from service.ports import JournalUnavailable, PauseReason, State, Totals
 from service.relay import Relay
 from tests.unit.fake_publisher import NOW, FakeKafka, FakePublisher, plain
 from tests.unit.messages import message
@@ -162,6 +162,7 @@ def test_a_paused_topic_holds_nobody_up(stage: Stage) -> None:
     stage.turn(3)
 
     assert (stage.written(A), stage.written(B)) == ([], [3, 4])
+    assert stage.relay.paused() == {A: PauseReason.MISSING}
     assert stage.value("gridgov_kafka_topic_paused", topic=A) == 1
     assert stage.value("gridgov_kafka_topic_paused", topic=B) == 0
     assert len(stage.cluster.publishers) == 1
@@ -188,12 +189,16 @@ def test_a_topic_that_vanishes_before_anybody_noticed_is_tried_again_later(stage
 
     stage.turn(3)
     assert (stage.written(A), stage.written(B)) == ([], [3])
+    assert stage.relay.paused() == {A: PauseReason.MISSING}
     stage.a.missing = False
     stage.turn(3)
     assert stage.written(A) == []
+    assert stage.relay.paused() == {A: PauseReason.MISSING}
+    assert stage.value("gridgov_kafka_topic_paused", topic=A) == 1
     stage.turn(3, seconds=10)
 
     assert stage.written(A) == [1, 2]
+    assert stage.relay.paused() == {}
     assert len(stage.cluster.publishers) == 1
 
 
@@ -223,6 +228,7 @@ def test_a_topic_nobody_described_yet_waits(stage: Stage) -> None:
 
     assert stage.written() == []
     assert stage.value("gridgov_kafka_topic_paused", topic=A) == 1
+    assert stage.relay.paused() == {}  # nothing is known against it
 
 
 # ---- a record that Kafka refuses ----

@@ -1,0 +1,61 @@
+"""Rows about the wall clock: it jumps a day ahead, or a day back, and is right again later."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from tests.faults.launcher import sabotage
+from tests.faults.probes import flowing_from_start, on_lasting_broker, readiness, repeated, restarts, told
+from tests.faults.rows import ROWS, Row, Seen, Setting
+from tests.gridgov import until
+from tests.system.clients import Clients
+
+DAY = 86_400
+A_WHILE = 300  # answers
+
+
+def jumps(setting: Setting, *, ahead: bool, **more: dict[str, Any]) -> Seen:
+    """The clocks of web and relay jump under load, Kafka's is right; old receipts are looked for all the time."""
+    clock = setting.directory / "seconds"
+    clock.write_text("0")
+    odd = sabotage(false_clock={"file": str(clock)}, tidies_at_once={}, **more)
+    with on_lasting_broker(setting, **odd) as (one, _):
+        run = one.gridgov
+        flowing_from_start(run)
+        with one.clients(threads=8, pace=0.01) as clients:
+            _answered(clients)
+            clock.write_text(f"{DAY if ahead else -DAY}")
+            _answered(clients)
+            heard = until(lambda: readiness(run)[1], "it is told", seconds=15) if ahead else readiness(run)[1]
+            clock.write_text("0")
+            _answered(clients)
+        wrong = repeated(one)
+        found = one.judged(breaks=1)
+    honest = any(reason.startswith("topic_clock_wrong:") for reason in heard) is ahead
+    accepted = clients.told.keys() == {"accepted"}
+    figures = f"/readyz told {len(heard)} reasons, {restarts(run)} restarts; {found.figures}"
+    return told(wrong, found.met and accepted and honest and restarts(run) == 0, figures)
+
+
+def _answered(clients: Clients) -> None:
+    before = clients.answered
+    until(lambda: clients.answered >= before + A_WHILE, "posts flow", seconds=60)
+
+
+ROWS += [
+    Row(
+        "clock a day ahead",
+        "202; Kafka refuses the time: waits, is told, 0 lost",
+        partial(jumps, ahead=True),
+        partial(jumps, ahead=True, blames_the_record={}),
+        "parks what Kafka refuses for its time",
+    ),
+    Row(
+        "clock a day back",
+        "202, in order, repeats get their receipt, 0 lost",
+        partial(jumps, ahead=False),
+        partial(jumps, ahead=False, forgetful={}),
+        "the journal does not recognise a repeat",
+    ),
+]
