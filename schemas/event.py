@@ -7,14 +7,16 @@ The value never changes once built: it is stored, and what is published again is
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import orjson
 from marshmallow import INCLUDE
 
 from schemas import wire
 from schemas.fields import Closed, Code, Instant, Items, OneOf, Part, Text, Truth
-from schemas.report import Report, ReportSchema, says
+from schemas.report import Report, ReportSchema, digest, says
 from schemas.times import format_time
 from schemas.words import Supervision
 
+ADDED = {"received_at", "flags", "catalogue_edition", "category_name", "major_name"}  # by `build`, to the report
 JOURNAL_ID = "journal-id"
 JOURNAL_SEQ = "journal-seq"
 ATTEMPT = "attempt"
@@ -93,16 +95,22 @@ def build(
     category_name: Names | None,
 ) -> bytes:
     """The value of the message: canonical JSON, under 64 KiB even for the largest report the schema lets through."""
-    return wire.encode(
-        report.canonical
-        | {
-            "received_at": format_time(received_at_ms),
-            "flags": sorted(set(flags)),
-            "catalogue_edition": edition,
-            "category_name": category_name and category_name._asdict(),
-            "major_name": major_name._asdict(),
-        }
-    )
+    added = {
+        "received_at": format_time(received_at_ms),
+        "flags": sorted(set(flags)),
+        "catalogue_edition": edition,
+        "category_name": category_name and category_name._asdict(),
+        "major_name": major_name._asdict(),
+    }
+    return wire.encode(report.canonical | added)
+
+
+def fingerprint(value: bytes) -> bytes:
+    """The fingerprint of the report that a value was built from. ValueError: it is no such value."""
+    known = orjson.loads(value)
+    if not isinstance(known, dict) or not known.keys() >= ADDED:
+        raise ValueError("not the value of a message")
+    return digest({name: part for name, part in known.items() if name not in ADDED})
 
 
 def headers(report: Report, *, sender: str, traceparent: str | None = None) -> list[tuple[str, bytes]]:

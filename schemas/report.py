@@ -188,7 +188,12 @@ class Report:
 
     def fingerprint(self) -> bytes:
         """16 bytes that two reports share when their content is the same, however keys, numbers and times are spelt."""
-        return blake2b(wire.encode(self.canonical), digest_size=16).digest()
+        return digest(self.canonical)
+
+
+def digest(canonical: Mapping[str, Any]) -> bytes:
+    """The fingerprint of a canonical report."""
+    return blake2b(wire.encode(canonical), digest_size=16).digest()
 
 
 SCHEMA = ReportSchema()

@@ -137,7 +137,10 @@ class Api:
         method = request.method if request.method in ("GET", "POST") else "other"
         self._metrics.http_in_progress.dec()
         self._metrics.http_requests.labels(method, route, str(response.status_code)).inc()
-        self._metrics.http_seconds.labels(method, route).observe(time.perf_counter() - g.started)
+        trace = traceparent()
+        self._metrics.http_seconds.labels(method, route).observe(
+            time.perf_counter() - g.started, {"trace_id": trace.split("-")[1]} if trace else None
+        )
         response.headers["X-Request-Id"] = g.request_id
         if response.status_code >= 400:
             drain()

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 
 from flask import Flask
 
@@ -30,6 +31,7 @@ from service.intake import Intake
 from service.journal import SqliteJournal
 from service.leader import DAY_MS, Chores, Leadership, Pulse
 from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry
+from service.ports import JournalError
 from service.processes import die_with_parent
 from service.publisher import KafkaPublisher
 from service.relay import Relay
@@ -52,6 +54,8 @@ def checked(config: Config) -> Catalogue:
         catalogue = Catalogue.load(config.catalogue_dir)
     except CatalogueError as error:
         problems += [f"catalogue: {problem}" for problem in error.problems]
+    if config.keys_file is not None and not config.keys_file.exists():
+        problems.append(f"GRIDGOV_KEYS_FILE={config.keys_file}: no such file; `gridgov keys add` makes it")
     try:
         if not Keys(config.keys).configured and not config.loopback:
             problems.append(
@@ -91,7 +95,12 @@ def web() -> Flask:
     health = WebHealth(journal, writer, config.data_dir)
     probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
     ops.serve(probes, config.metrics_host, config.web_metrics_port)
-    gate = Gate(Keys(config.keys))
+    keys = Keys(config.keys)
+    if not keys.configured:
+        log.warning(
+            "no API key: whoever is on this machine may post and read everything; see `gridgov keys add --help`"
+        )
+    gate = Gate(keys)
     rules = promises(config, catalogue)
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules), journal, rules)
     return Api(intake, journal, gate, catalogue, metrics).app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
@@ -122,7 +131,7 @@ def relay() -> None:
     if not leadership.wait(stop):
         return
     ballast = Ballast(config.data_dir)
-    journal = SqliteJournal(config.data_dir, limit=room(config), flush=False)
+    journal = _opened(config, ballast)
     topics = sorted(
         {*catalogue.topics, *journal.topics()}
     )  # the catalogue may have changed since a report was accepted
@@ -149,10 +158,34 @@ def relay() -> None:
     )
     watch.start(topics)
     fold.start(stop)
-    chores = Chores(journal, pulse, watch, metrics, ballast, paused=mover.paused, dedupe_days=config.dedupe_days)
+
+    def serve(topics: Iterable[str]) -> None:
+        watch.add(topics)
+        mover.serve(topics)
+
+    chores = Chores(
+        journal,
+        pulse,
+        watch,
+        metrics,
+        ballast,
+        paused=mover.paused,
+        serve=serve,
+        dedupe_days=config.dedupe_days,
+    )
     mover.run(stop, chores)
     fold.join()
     watch.stop()
+
+
+def _opened(config: Config, ballast: Ballast) -> SqliteJournal:
+    """The relay's journal. On a full disk SQLite cannot even open it: then the ballast makes the room."""
+    try:
+        return SqliteJournal(config.data_dir, limit=room(config), flush=False)
+    except JournalError:
+        if not ballast.release():
+            raise
+        return SqliteJournal(config.data_dir, limit=room(config), flush=False)
 
 
 def room(config: Config) -> int:

@@ -23,7 +23,7 @@ from service.domain.case_view import flags
 from service.domain.cases import Campaign, Case, Fact, apply, essence
 from service.domain.standards import Rules, judge, measure, next_due_ms
 from service.journal import SqliteJournal
-from service.ports import JournalBroken, JournalError, Pending
+from service.ports import JournalFull, JournalUnavailable, Pending
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ SWEEP_SECONDS = 1.0
 STRIP_SECONDS = 60.0
 JOIN_SECONDS = 10.0
 WAIT_SECONDS = 1.0  # after a transaction that could not be written
+BROKEN_SECONDS = 10.0  # before a casebook that cannot be trusted is opened anew
 
 
 def fingerprint(catalogue: Catalogue, rules: Rules) -> str:
@@ -75,23 +76,41 @@ class CaseFold:
             self._thread.join(JOIN_SECONDS)
 
     def run(self, stop: threading.Event) -> None:
-        """Fold and sweep until `stop`; ends early only when the casebook cannot be trusted any more."""
+        """Fold and sweep until `stop`; a casebook that cannot be trusted is opened anew, which may find it sound.
+
+        It must not end: what is settled stays in the journal until the cases have it too.
+        """
         while not stop.is_set():
             try:
                 if self.casebook is None:
                     self.open()
                 if not self.turn():
                     stop.wait(PAUSE_SECONDS)
-            except JournalBroken as error:
-                log.critical("casebook broken, cases stand still", extra={"error": str(error)})
-                return
-            except JournalError as error:
+            except (JournalFull, JournalUnavailable) as error:
                 log.warning("casebook not written", extra={"error": str(error)})
                 stop.wait(WAIT_SECONDS)
+            except Exception as error:
+                log.critical("casebook broken, cases stand still", exc_info=error, extra={"error": str(error)})
+                self._close()
+                stop.wait(BROKEN_SECONDS)
+
+    def _close(self) -> None:
+        casebook, self.casebook = self.casebook, None
+        if casebook is not None:
+            casebook.close()
 
     def open(self) -> None:
         """Find the place to go on from; judge anew what other rules would judge otherwise."""
         self._casebook = self._open()
+        try:
+            self._catch_up()
+        except BaseException:
+            self._casebook.close()
+            raise
+        self.folded = self._cursor
+        self.casebook = self._casebook
+
+    def _catch_up(self) -> None:
         meta = self._casebook.meta()
         same = meta.get("journal_id") == self._journal.journal_id
         self._cursor = meta.get("cursor", 0) if same else 0
@@ -104,8 +123,6 @@ class CaseFold:
             self._reschedule()
             with self._casebook.changing() as page:
                 page.remember(rules=self._rules_id)
-        self.folded = self._cursor
-        self.casebook = self._casebook
 
     def turn(self) -> bool:
         """Fold what has come, sweep what is due; whether there is surely more to fold."""
@@ -174,7 +191,7 @@ class CaseFold:
             page.count(f"{standard}_seconds_sum", place, length)
         if after.was_reported and not (before and before.was_reported):
             page.count("reported", place)
-        if after.was_approved and not (before and before.was_approved):
+        if _completed(after) and not (before and _completed(before)):
             page.count("approved", place)
         if (more := after.reopenings - (before.reopenings if before else 0)) > 0:
             page.count("reopenings", place, more)
@@ -243,6 +260,11 @@ def _text(value: object) -> str:
 
 def _stated(value: object) -> str | None:
     return None if value is None else _text(value)
+
+
+def _completed(case: Case) -> bool:
+    """Whether it was approved at least once, of the cases that 完成率 is of: the reported ones."""
+    return case.was_reported and case.was_approved
 
 
 def is_due(case: Case, now_ms: int, rules: Rules) -> bool:

@@ -45,15 +45,33 @@ def _fail(text: str, code: int = 1) -> NoReturn:
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the `Config`; wrong options end it with all problems listed (exit code 2)."""
+    return _given_config(command, lambda _: None)
 
+
+def serving(command: Callable[..., None]) -> Callable[..., None]:
+    """As `configured`; what only those who accept or publish need (keys, catalogue, disk) is looked at as well."""
+
+    def check(config: Config) -> None:
+        from service.app import checked  # noqa: PLC0415 - imports that the other commands need not pay for
+
+        checked(config)
+
+    return _given_config(command, check)
+
+
+def _given_config(command: Callable[..., None], check: Callable[[Config], None]) -> Callable[..., None]:
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        config, problems = configuration.read(os.environ)
         try:
-            config = configuration.load(os.environ)
-            logging.config.dictConfig(logs.settings(config.log_level))
-            command(config, *args, **kwargs)
+            check(config)
+            if not problems:
+                logging.config.dictConfig(logs.settings(config.log_level))
+                command(config, *args, **kwargs)
         except ConfigError as error:
-            _fail("configuration:\n" + "\n".join(f"  - {problem}" for problem in error.problems), 2)
+            problems = problems + error.problems
+        if problems:
+            _fail("configuration:\n" + "\n".join(f"  - {problem}" for problem in problems), 2)
 
     return wrapped
 
@@ -75,16 +93,13 @@ def main() -> None:
 
 
 @main.command()
-@configured
+@serving
 def web(config: Config) -> None:
     """Run the web process: accept reports over HTTP into the journal."""
     from granian import Granian  # noqa: PLC0415 - imports cost half a second that the other commands need not pay
     from granian.constants import Interfaces  # noqa: PLC0415
     from granian.log import LogLevels  # noqa: PLC0415
 
-    from service.app import checked  # noqa: PLC0415
-
-    checked(config)
     Granian(
         "service.app:web",
         factory=True,
@@ -102,7 +117,7 @@ def web(config: Config) -> None:
 
 
 @main.command()
-@configured
+@serving
 def relay(config: Config) -> None:  # noqa: ARG001 - read again by the composition root
     """Run the relay: publish the journal to Kafka. A second one waits as hot standby."""
     from service.app import relay as run_relay  # noqa: PLC0415
@@ -112,18 +127,16 @@ def relay(config: Config) -> None:  # noqa: ARG001 - read again by the compositi
 
 @main.command()
 @click.option("--with", "others", multiple=True, metavar="COMMAND", help="Keep this command going too, e.g. a broker.")
-@configured
+@serving
 def run(config: Config, others: tuple[str, ...]) -> None:
     """Run web and relay together on this machine, and keep them going.
 
     A process that ends is started again with back-off; when one keeps ending, everything stops with exit code 1.
-    For production use systemd or Kubernetes (see deploy/).
+    For production let systemd or Kubernetes keep `gridgov web` and `gridgov relay` going.
     """
-    from service.app import checked  # noqa: PLC0415
     from service.leader import pulseless  # noqa: PLC0415
     from service.processes import Child, GaveUp, keep  # noqa: PLC0415
 
-    checked(config)
     ours = [
         Child("web", [sys.executable, "-m", "service.cli", "web"]),
         Child("relay", [sys.executable, "-m", "service.cli", "relay"], hangs=lambda: pulseless(config.data_dir)),
@@ -330,8 +343,11 @@ def journal_salvage(config: Config) -> None:
     with _journal(config) as store:
         found = set_aside(config.data_dir)
         for aside in found:
-            brought, known = salvage(aside, store)
-            click.echo(f"{aside}: {brought} reports brought back, {known} were known; the files stay there")
+            done = salvage(aside, store)
+            click.echo(f"{aside}: {done.brought} reports brought back, {done.known} were known; the files stay there")
+            if lost := done.conflicts + done.damaged:
+                told = f"{done.conflicts} of another content than their id now stands for, {done.damaged} damaged"
+                click.echo(f"{lost} were left there ({told}); the log names them", err=True)
     if not found:
         click.echo("no journal was set aside", err=True)
 

@@ -106,7 +106,7 @@ class Config:
     repair_clock: str = _option("reported", _one_of("reported", "dispatched"), "", "what starts a repair's clocks")
     incident_clock: str = _option("reported", _one_of("reported", "dispatched"), "", "what starts an incident's clock")
     case_keep_days: int = _option("90", _between(1, 36500), "days", "before a closed case keeps only what decides it")
-    dedupe_days: int = _option("7", _between(1, 3650), "days", "how long a repeated report_id is recognised")
+    dedupe_days: int = _option("7", _between(1, 3650), "days", "how long a settled report_id is recognised again")
     kafka_servers: tuple[str, ...] = _option(
         "127.0.0.1:9092", _servers, "host:port,…", "Kafka's first contacts", env="KAFKA_BOOTSTRAP_SERVERS"
     )
@@ -164,6 +164,14 @@ def options() -> tuple[Field[Any], ...]:
 
 def load(env: Mapping[str, str]) -> Config:
     """The configuration that `env` describes. Raises `ConfigError` with all problems at once."""
+    config, problems = read(env)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def read(env: Mapping[str, str]) -> tuple[Config, list[str]]:
+    """The configuration that `env` describes, with the default in the place of each wrong value; all problems."""
     values: dict[str, Any] = {}
     problems = []
     for option in options():
@@ -182,9 +190,7 @@ def load(env: Mapping[str, str]) -> Config:
     ]
     config = Config(**values)
     problems += _contradictions(config)
-    if problems:
-        raise ConfigError(problems)
-    return config
+    return config, problems
 
 
 def _contradictions(config: Config) -> list[str]:

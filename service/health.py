@@ -12,6 +12,7 @@ from service.ports import JournalError, JournalFull
 from service.writer import Writer
 
 HANG_SECONDS = 30  # a loop that has not turned for so long will not
+SLOW_SECONDS = 5  # a write that takes longer is one that no client waits for
 PULSE_SECONDS = 10  # a relay's file older than this: it is not running, or hangs
 SOFT_MARK = 0.70  # of the journal's room
 OLD_SECONDS = 60  # a pending message older than this is worth a word
@@ -25,18 +26,20 @@ class WebHealth:
 
     def alive(self) -> bool:
         """Whether this process can still write at all."""
-        return self._writer.alive
+        return self._writer.alive and self._writer.busy_seconds < HANG_SECONDS
 
     def ready(self) -> Readiness:
         """Unready when a report would get a 503 now; degraded when reports are kept but do not reach Kafka."""
         if isinstance(self._writer.error, JournalFull) or self._journal.closed_to_new:
             return Readiness(Health.UNREADY, ("journal_full",))
-        if self._writer.error is not None:
+        if self._writer.error is not None or self._writer.busy_seconds > SLOW_SECONDS:
             return Readiness(Health.UNREADY, ("journal_unavailable",))
         try:
             fill = self._journal.fill()
         except JournalError:
             return Readiness(Health.UNREADY, ("journal_unreadable",))
+        if fill.scarce:  # others have filled the disk; nobody need post first to be told
+            return Readiness(Health.UNREADY, ("journal_full",))
         reasons = self._around()
         if fill.used >= fill.limit * SOFT_MARK:
             reasons.append("journal_filling")

@@ -31,7 +31,6 @@ from service.ports import (
 from service.sqlite import Db, Store, free_bytes, used_bytes
 
 SCHEMA_VERSION = 1
-UNKNOWN_FINGERPRINT = b""  # of a salvaged report: whatever comes under its id is taken for the same
 HARD_MARK, REOPEN_MARK = 0.90, 0.80  # of the limit: refuse new reports above, accept again below
 PAGE_BYTES, WAL_SHARE, MOST_WAL_PAGES = 4096, 16, (64, 16384)  # without a relay the WAL grows to a share of the limit
 REOPEN_RESERVE = 1.25  # of the reserve: accept again when so much of the disk is free
@@ -60,6 +59,7 @@ CREATE TABLE parked(
   seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, case_id TEXT NOT NULL, headers BLOB NOT NULL, value BLOB NOT NULL,
   received_at INTEGER NOT NULL, attempt INTEGER NOT NULL, sender TEXT NOT NULL, report_id TEXT NOT NULL,
   reason TEXT NOT NULL, detail TEXT NOT NULL, parked_at INTEGER NOT NULL);
+CREATE INDEX settlements_by_age ON settlements(settled_at);
 CREATE TABLE topics(name TEXT PRIMARY KEY, handed INTEGER NOT NULL) WITHOUT ROWID;
 CREATE VIEW receipts AS SELECT
   dedupe.sender, dedupe.report_id, fingerprint, dedupe.case_id, dedupe.topic, dedupe.received_at,
@@ -111,7 +111,9 @@ class SqliteJournal:
         """Write a page and flush it, changing nothing: raises what an append would raise."""
         with self._store.transaction() as db:
             db.execute("UPDATE meta SET value=value+0 WHERE key='accepted'")
-            self._is_full(db)
+            full = self._is_full(db)
+        if full:
+            raise JournalFull(f"past {HARD_MARK:.0%} of {self.limit} bytes")
 
     def _append(self, submissions: Sequence[Sequence[Message]]) -> list[list[Receipt | Conflict] | JournalFull]:
         answers: list[list[Receipt | Conflict] | JournalFull] = []
@@ -176,12 +178,13 @@ class SqliteJournal:
             db.execute("DELETE FROM messages WHERE settled=0 AND seq=?", (seq,))
 
     def forget(self, before: int, limit: int = 500) -> int:
-        """Drop the receipts settled before `before` among the `limit` oldest settled ones; how many went."""
-        old = "FROM settlements WHERE seq IN (SELECT seq FROM settlements ORDER BY seq LIMIT ?) AND settled_at<?"
+        """Drop at most `limit` of the receipts settled before `before`; how many went."""
+        oldest = "SELECT seq FROM settlements WHERE settled_at<? ORDER BY settled_at LIMIT ?"
+        old = f"FROM settlements WHERE seq IN ({oldest})"
         theirs = f"(sender, report_id) IN (SELECT sender, report_id {old})"
         with self._store.transaction() as db:
-            db.execute(f"DELETE FROM dedupe WHERE {theirs}", (limit, before))
-            db.execute(f"DELETE {old}", (limit, before))
+            db.execute(f"DELETE FROM dedupe WHERE {theirs}", (before, limit))
+            db.execute(f"DELETE {old}", (before, limit))
             return db.changes()
 
     # ---- the cases follow ----
@@ -221,8 +224,8 @@ class SqliteJournal:
 
     def fill(self) -> Fill:
         """How full it is; cheap enough for every scrape (nothing is counted row by row)."""
-        [(used, pending, parked, oldest)] = self._store.read(
-            "SELECT (pages.page_count - free.freelist_count) * size.page_size,"
+        [(used, unused, pending, parked, oldest)] = self._store.read(
+            "SELECT (pages.page_count - free.freelist_count) * size.page_size, free.freelist_count * size.page_size,"
             " (SELECT SUM(CASE key WHEN 'accepted' THEN value ELSE -value END) FROM meta"
             "   WHERE key IN ('accepted', 'settled', 'parked')),"
             " (SELECT value FROM meta WHERE key='parked'),"
@@ -230,7 +233,8 @@ class SqliteJournal:
             " FROM pragma_page_count pages, pragma_freelist_count free, pragma_page_size size"
         )
         disk_free = shutil.disk_usage(self._file.parent).free
-        return Fill(used, self.limit, pending, parked, oldest, disk_free, len(set_aside(self._file.parent)))
+        scarce = self._is_scarce(disk_free + unused)
+        return Fill(used, self.limit, pending, parked, oldest, disk_free, scarce, len(set_aside(self._file.parent)))
 
     def parked(self) -> list[Parked]:
         """All parked messages, oldest first."""
@@ -277,11 +281,11 @@ class SqliteJournal:
 
     def _is_full(self, db: Db) -> bool:
         mark = REOPEN_MARK if self.closed_to_new else HARD_MARK
-        self.closed_to_new = used_bytes(db) >= self.limit * mark or self._is_scarce(db)
+        room = shutil.disk_usage(self._file.parent).free + free_bytes(db)
+        self.closed_to_new = used_bytes(db) >= self.limit * mark or self._is_scarce(room)
         return self.closed_to_new
 
-    def _is_scarce(self, db: Db) -> bool:
-        room = shutil.disk_usage(self._file.parent).free + free_bytes(db)
+    def _is_scarce(self, room: int) -> bool:
         return room < self._reserve * (REOPEN_RESERVE if self.closed_to_new else 1)
 
 
@@ -321,8 +325,7 @@ def _append(db: Db, m: Message) -> Receipt | Conflict:
 
 def _repeat(m: Message, known: Sequence[Any]) -> Receipt | Conflict:
     fingerprint, *receipt = known
-    same = fingerprint in (m.fingerprint, UNKNOWN_FINGERPRINT)
-    return _receipt(receipt, duplicate=True) if same else Conflict(m.report_id)
+    return _receipt(receipt, duplicate=True) if fingerprint == m.fingerprint else Conflict(m.report_id)
 
 
 # One statement for all, not one for each: intake waits meanwhile, and Python's lock is not taken between two rows.

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -106,10 +106,11 @@ class Chores:
         ballast: Ballast,
         *,
         paused: Callable[[], Mapping[str, PauseReason]],
+        serve: Callable[[Iterable[str]], None],
         dedupe_days: int,
     ) -> None:
         self._journal, self._pulse, self._watch, self._metrics = journal, pulse, watch, metrics
-        self._ballast, self._paused = ballast, paused
+        self._ballast, self._paused, self._serve = ballast, paused, serve
         self._keep_ms = dedupe_days * DAY_MS
         self._checkpoint_at = 0.0
         self._count_at = 0.0
@@ -140,6 +141,7 @@ class Chores:
         if totals.mismatch:
             log.error("ledger mismatch", extra={"messages": totals.mismatch})
         self._metrics.mismatch.set(totals.mismatch)
+        self._serve(self._journal.topics())
         self._count_at = time.monotonic() + LEDGER_SECONDS
 
     def _tidy(self) -> None:

@@ -21,6 +21,7 @@ from service.version import REVISION, VERSION
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series beside every counter doubles what is scraped, for nobody
 
 POSTED = ("/v1/reports", "/v1/reports/batch")
+GET_STATUSES = ("200", "401", "403", "404", "500", "503")
 POST_STATUSES = ("202", "207", "400", "401", "403", "409", "413", "415", "422", "429", "500", "503")
 HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 DELAY_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 86400)
@@ -68,8 +69,10 @@ class WebMetrics:
             ["method", "route", "status"],
             registry=into,
         )
-        for route, status in product((route for route in routes if route in POSTED), POST_STATUSES):
-            self.http_requests.labels("POST", route, status)  # so that the first 503 shows in an increase
+        for route in routes:  # so that the first 503 shows in an increase
+            method, statuses = ("POST", POST_STATUSES) if route in POSTED else ("GET", GET_STATUSES)
+            for status in statuses:
+                self.http_requests.labels(method, route, status)
         self.http_seconds = prepared(
             Histogram(
                 "gridgov_http_request_duration_seconds",

@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from werkzeug.serving import make_server
 
 ROUTES = ("/metrics", "/livez", "/readyz")
+RETRY_SECONDS = "5"
 
 
 class Health(StrEnum):
@@ -60,5 +61,5 @@ def serve(ops: Blueprint, host: str, port: int) -> None:
 
 
 def _answer(status: int, body: object) -> Response:
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store"} | ({"Retry-After": RETRY_SECONDS} if status == 503 else {})
     return Response(orjson.dumps(body), status=status, content_type="application/json", headers=headers)

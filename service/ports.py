@@ -141,6 +141,7 @@ class Fill:
     parked: int
     oldest: int | None  # received_at of the oldest pending message
     disk_free: int  # bytes of the file system it lives on
+    scarce: bool  # of those so few are left that new reports are refused
     set_aside: int  # corrupt journals beside it that nobody has salvaged yet
 
 
@@ -199,6 +200,10 @@ class Failure:
 
 class Journal(Protocol):
     """Both sides of the journal. Every method may raise `JournalError`."""
+
+    @property
+    def closed_to_new(self) -> bool:
+        """Whether new reports are refused for want of room, as of the last write."""
 
     def append(self, submissions: Sequence[Sequence[Message]]) -> list[list[Receipt | Conflict] | JournalFull]:
         """Write whole submissions in one flushed transaction; one answer per submission, in order.

@@ -108,6 +108,7 @@ class Relay:
         self._kept = 0  # the highest settled seq that waits in the journal for the cases; 0: none does
         self._version = -1
         self._retry_at = self._backoff = 0.0
+        self._reached_at = 0.0
 
     def run(self, stop: threading.Event, each_turn: Callable[[], None]) -> None:
         """Turn until `stop`, then wait a little for what is in flight. Raises `JournalError`."""
@@ -129,6 +130,11 @@ class Relay:
             self._wake.wait(IDLE_SECONDS)
         self._drop_publisher()
         self._save({})
+
+    def serve(self, topics: Iterable[str]) -> None:
+        """Publish these topics too: a catalogue has changed, or a message of an old one was brought back."""
+        for topic in topics:
+            self._lanes.setdefault(topic, Lane(topic))
 
     def paused(self) -> dict[str, PauseReason]:
         """Topics that take nothing and why, as the cluster tells or the last try has shown."""
@@ -275,11 +281,12 @@ class Relay:
         log.warning("topic paused", extra={"topic": lane.topic, "reason": reason.value, "seconds": lane.backoff})
 
     def _stalled(self) -> Failure | None:
-        if not self._watch.reachable:
-            return None  # the client itself waits for the cluster, and keeps order and sequence numbers meanwhile
         now = time.monotonic()
+        if not self._watch.reachable:
+            self._reached_at = now
+            return None  # the client itself waits for the cluster, and keeps order and sequence numbers meanwhile
         for lane in self._lanes.values():
-            oldest = min((handed for _, handed in lane.in_flight.values()), default=now)
+            oldest = max(self._reached_at, min((handed for _, handed in lane.in_flight.values()), default=now))
             if now - oldest > STALL_SECONDS and self._watch.pause(lane.topic) is None:
                 return Failure(None, "Stalled", f"{lane.topic}: nothing acknowledged for {now - oldest:.0f} s")
         return None

@@ -1,14 +1,17 @@
 """A journal that cannot be trusted is set aside, never deleted; what is still readable is brought into the new one."""
 
 import logging
+import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.journal import UNKNOWN_FINGERPRINT, SqliteJournal
-from service.ports import JournalError, JournalFull, Message, Receipt
-from service.sqlite import JournalCorrupt, rows_of
+from schemas import event
+from service.journal import SqliteJournal
+from service.ports import Conflict, JournalError, JournalFull, Message
+from service.sqlite import JournalCorrupt, flush_directory, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -46,27 +49,52 @@ def _checked(directory: Path, limit: int) -> SqliteJournal:
 def _set_aside(directory: Path) -> Path:
     aside = directory / f"corrupt-{time.strftime('%Y%m%dT%H%M%S')}"
     aside.mkdir(mode=0o700)
-    for name in FILES:
-        if (directory / name).exists():
-            (directory / name).rename(aside / name)
+    there = [name for name in FILES if (directory / name).exists()]
+    for name in there:
+        os.link(directory / name, aside / name)
+    flush_directory(aside)
+    for name in reversed(there):  # the database last: a WAL beside a new one would be emptied, and its copy with it
+        (directory / name).unlink()
+    flush_directory(directory)
     return aside
 
 
-def salvage(aside: Path, journal: SqliteJournal) -> tuple[int, int]:
-    """Accept again every readable message that Kafka had not acknowledged: (brought back, known already).
+@dataclass(slots=True)
+class Salvaged:
+    """How many messages were brought back, known already, of a new report under their id, no report any more."""
+
+    brought: int = 0
+    known: int = 0
+    conflicts: int = 0
+    damaged: int = 0
+
+
+def salvage(aside: Path, journal: SqliteJournal) -> Salvaged:
+    """Accept again every readable message that Kafka had not acknowledged.
 
     Messages keep their report_id and get a new seq. Safe to repeat. Raises `JournalError` when the new journal fails.
     """
-    brought = known = 0
+    done = Salvaged()
     for row in _unsettled(aside / FILES[0]):
-        [answers] = journal.append([[_message(row)]])
+        try:
+            message = _message(row)
+        except (TypeError, ValueError) as error:  # SQLite has no checksums: what was overwritten may still be a row
+            done.damaged += 1
+            log.error("salvaged row is no report", extra={"report_id": str(row[1])[:64], "error": str(error)})
+            continue
+        [answers] = journal.append([[message]])
         if isinstance(answers, JournalFull):
             raise answers
         [answer] = answers
-        new = isinstance(answer, Receipt) and not answer.duplicate
-        brought, known = brought + new, known + (not new)
+        if isinstance(answer, Conflict):  # its sender was told nothing of it and has used the id for something else
+            done.conflicts += 1
+            log.error("salvaged report's id is taken", extra={"report_id": message.report_id})
+        elif answer.duplicate:
+            done.known += 1
+        else:
+            done.brought += 1
     (aside / "salvaged").touch()
-    return brought, known
+    return done
 
 
 def _unsettled(path: Path) -> Iterator[tuple[Any, ...]]:
@@ -76,4 +104,4 @@ def _unsettled(path: Path) -> Iterator[tuple[Any, ...]]:
 
 def _message(row: tuple[Any, ...]) -> Message:
     sender, report_id, case_id, topic, headers, value, received_at = row
-    return Message(sender, report_id, UNKNOWN_FINGERPRINT, case_id, topic, headers, value, received_at)
+    return Message(sender, report_id, event.fingerprint(value), case_id, topic, headers, value, received_at)

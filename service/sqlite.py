@@ -69,8 +69,9 @@ class Store:
             with self.transaction() as db:
                 _create(db, schema, version)
             self._reader = _connect(path, flush=flush)
-        except apsw.Error as error:
-            raise mapped(error) from error
+        except BaseException as error:
+            os.close(self._lock_fd)
+            raise (mapped(error) if isinstance(error, apsw.Error) else error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[Db]:
@@ -153,21 +154,20 @@ def free_bytes(db: Db) -> int:
 def rows_of(path: Path, table: str, key: str, columns: str, condition: str) -> Iterator[tuple[Any, ...]]:
     """Every row of a damaged file that can still be read, in order of an integer key from 1 on.
 
-    A span that meets damage is halved until what is left is single rows. Minutes, when millions cannot be read.
+    A span that meets damage is halved until what is left is single rows; those are asked for by their key alone, as the
+    end of a span is known only from the row behind it. Minutes, when millions cannot be read.
     """
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    sql = (
-        f"SELECT {key}, {columns} FROM {table} NOT INDEXED WHERE {key}>=? AND {key}<? AND {condition}"
-        f" ORDER BY {key} LIMIT {_CHUNK}"
-    )
+    sql = f"SELECT {key}, {columns} FROM {table} NOT INDEXED WHERE {condition} AND {key}"
+    many, one = f"{sql}>=? AND {key}<? ORDER BY {key} LIMIT {_CHUNK}", f"{sql}=?"
     spans = [(1, _highest(db, table, key) + 1)]
     while spans:
         low, high = spans.pop()
         try:
-            found = db.execute(sql, (low, high)).fetchall()
-        except apsw.Error:
+            found = (db.execute(one, (low,)) if high - low == 1 else db.execute(many, (low, high))).fetchall()
+        except (apsw.Error, UnicodeDecodeError):  # the latter of a text that was overwritten
             middle = (low + high) // 2
-            spans += [(middle, high), (low, middle)] if low < middle else []
+            spans += [(middle, high), (low, middle)] if high - low > 1 else []
             continue
         for _, *row in found:
             yield tuple(row)
@@ -183,6 +183,15 @@ def _highest(db: Db, table: str, key: str) -> int:
             [(highest,)] = db.execute(sql).fetchall()
             return int(highest or 0)
     return _FURTHEST
+
+
+def flush_directory(path: Path) -> None:
+    """Have the disk know which files there are."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def unfit(directory: Path) -> str | None:

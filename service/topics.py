@@ -176,6 +176,10 @@ class TopicWatch:
         self._names = tuple(names)
         self._thread.start()
 
+    def add(self, names: Iterable[str]) -> None:
+        """Ask about these too."""
+        self._names = tuple(dict.fromkeys((*self._names, *names)))
+
     def stop(self) -> None:
         """Ask no more; waits for the question under way, bounded."""
         self._stop.set()
@@ -199,6 +203,10 @@ class TopicWatch:
                     "cluster unreachable",
                     extra={"error": str(error)[:300]},
                 )
+                self.reachable = False
+            except Exception:
+                log.exception("cluster not described")
+                self._cluster.close()
                 self.reachable = False
             if before != (self.reachable, self.topics):
                 self._changed()

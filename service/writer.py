@@ -44,6 +44,7 @@ class Writer:
         self._waiting: deque[Ticket] = deque()
         self._news = threading.Condition()
         self.error: JournalError | None = None  # what the last group met, None when it went well
+        self._began: float | None = None  # when the write under way was begun
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
@@ -51,6 +52,12 @@ class Writer:
     def alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the write under way has taken so far; 0 when none is."""
+        began = self._began
+        return 0.0 if began is None else time.perf_counter() - began
 
     def submit(self, messages: Sequence[Message]) -> Answer:
         """One answer per message, given after the flush. Raises `JournalError`: then nothing is promised."""
@@ -91,7 +98,8 @@ class Writer:
         size = 0
         with self._news:
             # While the last write failed, an empty group comes by: nobody posts to a gateway that says it is not ready.
-            self._news.wait_for(lambda: self._waiting, PROBE_SECONDS if self.error else None)
+            probing = self.error is not None or self._journal.closed_to_new
+            self._news.wait_for(lambda: self._waiting, PROBE_SECONDS if probing else None)
             while self._waiting and (not group or size + len(self._waiting[0][0]) <= GROUP_MESSAGES):
                 ticket = self._waiting.popleft()
                 if not ticket[1].cancelled():  # its client was told 503 long ago: do not write behind its back
@@ -100,7 +108,7 @@ class Writer:
         return group
 
     def _commit(self, group: list[Ticket]) -> None:
-        started = time.perf_counter()
+        self._began = started = time.perf_counter()
         try:
             if not group:
                 self._journal.probe()
@@ -112,6 +120,8 @@ class Writer:
             for _, future in group:
                 _settle(future, error)
             return
+        finally:
+            self._began = None
         self._seconds.observe(time.perf_counter() - started)
         for (_, future), answer in zip(group, answers, strict=True):
             _settle(future, answer)

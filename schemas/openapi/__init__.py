@@ -24,10 +24,12 @@ The front door for a district's repair and incident reports: validated, kept saf
 
 - 同一 `report_id`、同一内容：`202`，返回**首次**的回执，`duplicate: true`。键的次序、数字与时间的写法不影响“同一内容”。
 - 同一 `report_id`、不同内容：`409 conflict`，什么都不会写入。
+- 编号至少记住 7 天（从发布到 Kafka 起，可配置）；更久之后再来的，按新上报收下。
 - `retryable: true`、`5xx` 或没有应答：按 `Retry-After` 稍候，原样重发。其余 `4xx`：先改正，再发。
 
 Same `report_id`, same content: `202` with the **first** receipt and `duplicate: true`; the order of keys and the \
 spelling of numbers and times do not matter. Same `report_id`, other content: `409 conflict`, nothing is written. \
+An id is remembered for at least 7 days from its publication to Kafka (configurable); later it is a new report. \
 After `retryable: true`, a `5xx` or no answer: wait for `Retry-After`, send the same again. After any other `4xx`: \
 mend it first.
 
@@ -54,10 +56,10 @@ KEY = {
     "bearerFormat": "gg_<id>_<secret>",
     "description": (
         "密钥由运维用 `gridgov keys add` 生成。角色：`sender` 上报，查看自己的回执；`reader` 只读，不能上报。"
-        "未配置任何密钥时，本机（loopback）请求无需密钥，即发送方 `local`。\n\n"
+        "未配置任何密钥时，本机（loopback）请求无需密钥，即发送方与读取方 `local`。\n\n"
         "Keys are made by the operators with `gridgov keys add`. Roles: `sender` posts reports and sees its own "
         "receipts; `reader` reads and posts nothing. While no key is configured, requests from this machine (loopback) "
-        "need none: they are the sender `local`."
+        "need none: they are the sender and reader `local`."
     ),
 }
 HEADERS = {

@@ -80,10 +80,11 @@ def post_batch() -> Json:
     }
     about = (
         "JSON 数组或 NDJSON，至多 1,000 份、2 MiB。收下的各项一并落盘；一项有误不影响其他。"
-        "NDJSON 中无法读取的行是该项的 400；无法读取的数组是整个请求的 400。`503` 时一项也未收下。\n\n"
+        "NDJSON 中无法读取的行是该项的 400；无法读取的数组是整个请求的 400。"
+        "`503` 时一项也未承诺，请以同样的编号整批重发。\n\n"
         "A JSON array or NDJSON of at most 1,000 reports and 2 MiB. The good ones are flushed together; one bad item "
         "never sinks the others. A line that cannot be read is that item's 400, an unreadable array is the request's. "
-        "After a `503` none was accepted."
+        "After a `503` nothing is promised: send all again under the same ids."
     )
     kept = "全部收下；每份的承诺同单份上报 / every one was accepted, each with the promise of a single report"
     mixed = "至少一项未收下，见 results / at least one was not accepted, see results"
@@ -190,7 +191,7 @@ def get_livez() -> Json:
     about = "不询问进程之外的任何东西。 / Nothing outside the process is asked."
     responses = {
         "200": answer("存活 / alive", "Liveness", {"live": {"value": {"status": "live"}}}),
-        "503": answer("应当重启 / to be restarted", "Liveness", {"dead": {"value": {"status": "dead"}}}),
+        "503": answer("应当重启 / to be restarted", "Liveness", {"dead": {"value": {"status": "dead"}}}, "Retry-After"),
     }
     return operation("getLivez", "health", "存活探针 / Liveness", f"{about}\n\n{OWN_PORT}", responses=responses)
 
@@ -200,7 +201,7 @@ def get_readyz() -> Json:
     about = "Kafka 中断时仍可收报：degraded。 / While Kafka is down it still accepts: degraded."
     responses = {
         "200": answer("可以收报 / it accepts", "Readiness", examples.READY),
-        "503": answer("不能收报 / it cannot accept", "Readiness", examples.UNREADY),
+        "503": answer("不能收报 / it cannot accept", "Readiness", examples.UNREADY, "Retry-After"),
     }
     return operation("getReadyz", "health", "就绪探针 / Readiness", f"{about}\n\n{OWN_PORT}", responses=responses)
 

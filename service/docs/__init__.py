@@ -1,10 +1,13 @@
 """`/openapi.json` and `/docs`: the published contract, with everything the page needs on board."""
 
 from importlib.resources import files
+from pathlib import Path
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request, send_from_directory
 
 ROUTES = ("/openapi.json", "/docs", "/docs/assets/<path:filename>")
+
+ASSETS = Path(__file__).parent / "assets"
 
 # `data:` are pictures inside the style sheet. Nothing else may come from anywhere but here, or go anywhere but here.
 POLICY = "; ".join(
@@ -20,7 +23,7 @@ POLICY = "; ".join(
 
 def blueprint() -> Blueprint:
     """The routes of the documentation; open to anybody who reaches the API."""
-    docs = Blueprint("docs", __name__, static_folder="assets", static_url_path="/docs/assets")
+    docs = Blueprint("docs", __name__)
     openapi = files("schemas.generated").joinpath("openapi.json").read_bytes()
 
     @docs.get("/openapi.json")
@@ -29,7 +32,13 @@ def blueprint() -> Blueprint:
 
     @docs.get("/docs")
     def page() -> Response:
-        return docs.send_static_file("docs.html")
+        return asset("docs.html")
+
+    @docs.get("/docs/assets/<path:filename>")
+    def asset(filename: str) -> Response:
+        whole = send_from_directory(ASSETS, filename, conditional=False)
+        whole.make_conditional(request.environ)  # "not changed" is told, but no ranges are served
+        return whole
 
     @docs.after_request
     def confined(response: Response) -> Response:

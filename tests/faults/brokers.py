@@ -200,18 +200,21 @@ def one_of_three(setting: Setting, replication: str = "3") -> Seen:
 
 
 def two_of_three(setting: Setting, minimum: int = 2) -> Seen:
-    """Two brokers are killed under load, then the last one with its disk: it alone must not have been believed.
+    """Two brokers are killed, then under load the last one with its disk: it alone must not have been believed.
 
-    Whoever comes back may lead (unclean election), or nothing could show what the last one had taken alone.
+    Whoever comes back may lead (unclean election), or nothing could show what the last one had taken alone. So the two
+    are killed while nothing is on its way: else one of them may lack what Kafka acknowledged with the other.
     """
     kafka = Three(setting.directory, **{"min.insync.replicas": str(minimum), "unclean.leader.election.enable": "true"})
     last, *others = kafka.brokers
     with trial(setting, kafka, GRIDGOV_TOPIC_REPLICATION="3") as one, Kept(one.gridgov, "web", "relay"):
         flowing(one.gridgov)
+        with one.clients("before", threads=8, pace=0.02) as before:
+            until(lambda: before.answered >= 300, "posts flow")
+        one.gridgov.settled()
+        for broker in others:
+            broker.kill()
         with one.clients(threads=8, pace=0.02) as clients:
-            until(lambda: clients.answered >= 300, "posts flow")
-            for broker in others:
-                broker.kill()
             until(lambda: kafka.shows(lambda part: part["isr_nodes"] == [1]), "two are gone", seconds=30)
             time.sleep(WATCH_SECONDS)
             paused = sum("topic_too_few_replicas" in why for why in one.gridgov.get("/readyz")[1]["reasons"])

@@ -306,3 +306,15 @@ def test_all_wrong_options_are_listed_at_once(tmp_path: Path, wrong: dict[str, s
     assert [name for name in wrong if name not in done.stderr] == []
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "var").exists()
+
+
+def test_every_problem_of_a_start_is_listed_at_once(tmp_path: Path) -> None:
+    wrong = {"GRIDGOV_PORT": "abc", "GRIDGOV_HOST": "0.0.0.0", "GRIDGOV_KEYS_FILE": str(tmp_path / "keyz.json")}
+    done = Gridgov(tmp_path / "var", "127.0.0.1:1", wrong).run("web")
+    assert done.returncode == 2
+    assert [name for name in wrong if f"- {name}=" not in done.stderr] == []
+
+
+def test_without_any_key_the_log_says_so(tmp_path: Path) -> None:
+    with running(Gridgov(tmp_path / "var", "127.0.0.1:1")) as gridgov:
+        assert gridgov.log.count("no API key") == 1

@@ -48,6 +48,13 @@ def test_metrics_are_text_that_prometheus_knows(shared: Gridgov) -> None:
         assert "# TYPE gridgov_" in told
 
 
+def test_a_traced_post_can_be_found_from_the_metrics(shared: Gridgov) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert shared.post(report("traced"), traceparent=f"00-{trace}-00f067aa0ba902b7-01")[0] == 202
+    url, accept = f"http://127.0.0.1:{shared.web_metrics}/metrics", {"Accept": "application/openmetrics-text"}
+    assert f'# {{trace_id="{trace}"}}' in shared.http.request("GET", url, headers=accept).data.decode()
+
+
 def test_the_metrics_ports_serve_nothing_else(shared: Gridgov) -> None:
     for port in (shared.web_metrics, shared.relay_metrics):
         for path in ("/v1/reports/r-1", "/v1/catalogue", "/"):

@@ -19,12 +19,13 @@ def message(
     topic: str = "topic-a",
     value: bytes = b"{}",
     received_at: int = NOW,
+    fingerprint: bytes | None = None,
 ) -> Message:
-    """The content that makes two of one id conflict is their `value`."""
+    """The content that makes two of one id conflict is their `value`, unless a fingerprint is given."""
     return Message(
         sender=sender,
         report_id=report_id,
-        fingerprint=hashlib.blake2b(value, digest_size=16).digest(),
+        fingerprint=fingerprint or hashlib.blake2b(value, digest_size=16).digest(),
         case_id=case_id,
         topic=topic,
         headers=orjson.dumps({"ce_id": report_id, "ce_source": sender}),

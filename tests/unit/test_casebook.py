@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
 from schemas.words import Stage
-from service.casebook import Search
+from service import cases
+from service.casebook import Casebook, Search
+from service.cases import CaseFold
 from service.domain.cases import Fact, Standard
 from service.domain.standards import Rules
-from service.ports import Conflict, ParkReason, Receipt
+from service.journal import SqliteJournal
+from service.ports import Conflict, JournalBroken, ParkReason, Receipt
+from tests.gridgov import until
 from tests.unit.case_desk import FOR_EVER, Desk, Interrupted, as_message, hurried, interrupted, steps
-from tests.unit.case_stories import COMPLETION, RULES, fact, live, ms, told
+from tests.unit.case_stories import COMPLETION, RULES, T0, fact, live, ms, told
+from tests.unit.messages import message
+from tests.unit.test_journal import append
 from tests.unit.test_standards import EXAMPLES, INCIDENTS, REPAIRS
 
 MINUTES_25 = "reported@0 arrived@600 finished@{} approved@2000"
@@ -377,3 +385,23 @@ def test_rescheduling_that_is_cut_off_is_done_again(desk: Desk) -> None:
             desk.restart(minute, "a minute")
         desk.open()
     assert len(desk.book.search(Search(overdue=True), now_ms=ms(61), after="", limit=9)) == 5
+
+
+def test_a_casebook_that_cannot_be_opened_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "BROKEN_SECONDS", 0.01)
+    journal = SqliteJournal(tmp_path, limit=1 << 24, flush=False)
+    faults: list[Exception] = [JournalBroken("I/O"), ValueError("whatever")]
+
+    def book() -> Casebook:
+        if faults:
+            raise faults.pop()
+        return Casebook(tmp_path, RULES)
+
+    fold, stop = CaseFold(journal, book, RULES, "one", clock=lambda: T0, strip_after_ms=1), threading.Event()
+    fold.start(stop)
+    try:
+        append(journal, message("r-1"))
+        until(lambda: fold.folded == 1, "the report is folded")
+    finally:
+        stop.set()
+        fold.join()

@@ -50,6 +50,12 @@ def test_the_page_may_load_nothing_from_elsewhere(client: FlaskClient) -> None:
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.parametrize("path", ["/docs", "/docs/assets/docs.js"])
+def test_a_part_of_a_file_is_not_served(client: FlaskClient, path: str) -> None:
+    with client.get(path, headers={"Range": "bytes=99999999-"}) as answer:
+        assert answer.status_code == 200
+
+
 def test_a_file_is_sent_again_only_when_it_changed(client: FlaskClient) -> None:
     with (
         client.get("/docs/assets/docs.js") as first,

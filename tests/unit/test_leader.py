@@ -125,6 +125,7 @@ class House:
         self.directory, self.told, self.cluster = directory, Told(), FakeKafka()
         self.now = 5_000.0
         self.paused: dict[str, PauseReason] = {}
+        self.served: set[str] = set()
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: NOW / 1000 + self.now)
         monkeypatch.setattr(module, "time", clock)
         self.journal = SqliteJournal(directory, limit=1 << 24, flush=False)
@@ -137,6 +138,7 @@ class House:
             self.told.metrics,
             self.ballast,
             paused=lambda: self.paused,
+            serve=self.served.update,
             dedupe_days=1,
         )
 
@@ -193,6 +195,14 @@ def test_the_ledger_is_compared_now_and_then(house: House) -> None:
     house.later(module.LEDGER_SECONDS)
 
     assert house.told["gridgov_journal_ledger_mismatch"] == 1
+
+
+def test_topics_that_something_is_pending_for_are_served(house: House) -> None:
+    append(house.journal, message("r-1", topic="topic-of-an-old-catalogue"))
+
+    house.later(module.LEDGER_SECONDS)
+
+    assert house.served == {"topic-of-an-old-catalogue"}
 
 
 def test_receipts_older_than_the_dedupe_days_go(house: House) -> None:

@@ -231,6 +231,33 @@ def test_a_topic_nobody_described_yet_waits(stage: Stage) -> None:
     assert stage.relay.paused() == {}  # nothing is known against it
 
 
+def test_a_topic_that_is_new_to_the_relay_is_served(stage: Stage) -> None:
+    stage.cluster.add("topic-c")
+    stage.give(1, topic="topic-c")
+    stage.turn(2)
+    assert stage.written("topic-c") == []
+
+    stage.relay.serve([A, "topic-c"])
+    stage.turn(2)
+
+    assert stage.written("topic-c") == [1]
+
+
+def test_what_waited_through_an_outage_gets_its_time_before_the_publisher_is_called_sick(stage: Stage) -> None:
+    stage.cluster.held = True
+    stage.give(1)
+    stage.turn()
+    stage.cluster.reachable = False
+    stage.turn(5, seconds=20)
+    stage.cluster.reachable = True
+
+    stage.turn(2, seconds=10)
+    assert len(stage.cluster.publishers) == 1
+    stage.turn(6, seconds=10)
+
+    assert len(stage.cluster.publishers) > 1
+
+
 # ---- a record that Kafka refuses ----
 
 

@@ -5,20 +5,29 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import orjson
 import pytest
 
+from schemas import event
 from service.journal import SqliteJournal, set_aside
-from service.ports import JournalBroken, Receipt
-from service.salvage import opened, salvage
+from service.ports import Conflict, JournalBroken, Message, Receipt
+from service.salvage import Salvaged, opened, salvage
 from tests.unit.messages import message
 
 LIMIT = 1 << 24
 
 
+def reported(number: int, description: str = "x" * 2000) -> Message:
+    """A message whose value is one that intake could have built."""
+    added = dict.fromkeys(event.ADDED)
+    value = orjson.dumps({"report_id": f"r-{number}", "description": description, **added})
+    return message(f"r-{number}", value=value, fingerprint=event.fingerprint(value))
+
+
 def filled(directory: Path, count: int) -> str:
     """A journal with `count` pending messages, folded into its file; its id."""
     journal = SqliteJournal(directory, limit=LIMIT)
-    journal.append([[message(f"r-{n}", value=b"x" * 2000) for n in range(count)]])
+    journal.append([[reported(n) for n in range(count)]])
     journal.tidy()
     journal.close()
     return journal.journal_id
@@ -46,16 +55,37 @@ def test_a_corrupt_journal_is_set_aside_and_brought_back(tmp_path: Path) -> None
     assert journal.journal_id != before
     [aside] = set_aside(tmp_path)
     assert journal.fill().set_aside == 1
-    brought, known = salvage(aside, journal)
-    assert known == 0
-    assert 150 < brought < 200  # the damaged pages held some of them
-    assert journal.totals().pending == brought
-    assert salvage(aside, journal) == (0, brought)  # safe to repeat
+    done = salvage(aside, journal)
+    assert done.known == done.damaged == 0
+    assert 150 < done.brought < 200  # the damaged pages held some of them
+    assert journal.totals().pending == done.brought
+    assert salvage(aside, journal) == Salvaged(known=done.brought)  # safe to repeat
     assert set_aside(tmp_path) == []
-    [answers] = journal.append([[message("r-0", value=b"x" * 2000)]])  # its sender repeats it: no conflict
-    assert isinstance(answers, list)
-    assert isinstance(answers[0], Receipt)
-    assert answers[0].duplicate
+
+
+def test_who_repeats_a_salvaged_report_is_known_and_other_content_is_not(tmp_path: Path) -> None:
+    filled(tmp_path, 200)
+    damage(tmp_path)
+    journal = opened(tmp_path, limit=LIMIT)
+    salvage(set_aside(tmp_path)[0], journal)
+
+    [[same], [other]] = journal.append([[reported(0)], [reported(0, "another")]])  # type: ignore[misc]
+
+    assert isinstance(same, Receipt)
+    assert same.duplicate
+    assert isinstance(other, Conflict)
+
+
+def test_a_row_that_can_be_read_and_is_no_report_any_more_is_left_there(tmp_path: Path) -> None:
+    filled(tmp_path, 200)
+    with sqlite3.connect(tmp_path / "journal.sqlite3") as db:
+        db.execute("UPDATE messages SET value=x'00ff' WHERE report_id='r-3'")
+    db.close()
+    damage(tmp_path)
+    journal = opened(tmp_path, limit=LIMIT)
+
+    assert salvage(set_aside(tmp_path)[0], journal).damaged == 1
+    assert journal.receipt("platform", "r-3") is None
 
 
 def test_a_journal_of_a_newer_gridgov_is_no_corrupt_one(tmp_path: Path) -> None:

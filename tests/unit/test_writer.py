@@ -205,6 +205,33 @@ def test_what_passes_by_itself_is_found_to_have_passed_although_nobody_posts(
     assert everything(journal) == []
 
 
+def test_room_that_comes_back_is_found_although_nobody_posts(
+    desk: Desk, journal: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.01)
+    journal.open.set()
+    journal.limit = 1
+    assert isinstance(failure(desk.submit(message("r-1"))), JournalFull)
+    with pytest.raises(JournalFull):
+        journal.probe()
+    assert journal.closed_to_new
+
+    journal.limit = 1 << 24
+
+    until(lambda: desk.writer.error is None and not journal.closed_to_new, "the writer finds out")
+
+
+def test_a_write_under_way_tells_how_long_it_has_taken(desk: Desk, journal: Gate) -> None:
+    assert desk.writer.busy_seconds == 0
+    first = desk.hold()
+    until(lambda: desk.writer.busy_seconds > 0, "it is under way")
+
+    journal.open.set()
+    first.result(PATIENCE)
+
+    until(lambda: desk.writer.busy_seconds == 0, "it is done")
+
+
 def test_a_broken_journal_is_told_to_all_that_wait_and_ends_the_writer_once(desk: Desk, journal: Gate) -> None:
     desk.hold()
     group = [desk.submit(message(f"r-{number}")) for number in range(5)]

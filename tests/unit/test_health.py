@@ -1,0 +1,45 @@
+"""What the web process says of itself when it can or cannot keep a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask import Flask
+from prometheus_client import CollectorRegistry
+
+from service.health import HANG_SECONDS, SLOW_SECONDS, WebHealth
+from service.journal import SqliteJournal
+from service.ops import Health, Readiness, blueprint
+
+
+def health(journal: SqliteJournal, directory: Path, **writer: Any) -> WebHealth:
+    told = {"error": None, "alive": True, "busy_seconds": 0.0, **writer}
+    return WebHealth(journal, SimpleNamespace(**told), directory)  # type: ignore[arg-type]  # what health asks of it
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ready", "alive"), [(0, True, True), (SLOW_SECONDS + 1, False, True), (HANG_SECONDS + 1, False, False)]
+)
+def test_a_write_that_does_not_end_is_told(tmp_path: Path, seconds: float, ready: bool, alive: bool) -> None:
+    told = health(SqliteJournal(tmp_path, limit=1 << 24), tmp_path, busy_seconds=seconds)
+    assert (told.ready().health is not Health.UNREADY, told.alive()) == (ready, alive)
+
+
+def test_a_disk_that_others_have_filled_is_told_before_anybody_posts(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path, limit=1 << 24)
+    assert health(journal, tmp_path).ready().health is Health.DEGRADED  # no relay has told of itself
+    journal._reserve = 1 << 62
+    assert health(journal, tmp_path).ready() == Readiness(Health.UNREADY, ("journal_full",))
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_who_is_told_503_is_told_when_to_come_again(path: str) -> None:
+    app = Flask("probes")
+    app.register_blueprint(
+        blueprint(CollectorRegistry(), alive=lambda: False, ready=lambda: Readiness(Health.UNREADY, ("journal_full",)))
+    )
+    answer = app.test_client().get(path)
+    assert (answer.status_code, answer.headers["Retry-After"].isdigit()) == (503, True)
