@@ -36,9 +36,9 @@ Reports of repairs and incidents, validated and kept safe, published to one topi
    **Requeued**: a parked message that is requeued gets a **new** `journal-seq` and keeps its `report_id`; it may come
    after later ones of its case.
 4. **日志库更换**：恢复、抢修或新建的日志库有**新的** `journal-id`，序号重新计数；\
-此前已发布的，以 (`ce_source`, `ce_id`) 识别。
+此前已发布的，以及发送方在七天之后又重发的，以 (`ce_source`, `ce_id`) 识别。
    **A new journal**: one that was restored, salvaged or made anew has a **new** `journal-id` and counts afresh; what
-   was published before then is known again by (`ce_source`, `ce_id`).
+   was published before then is known again by (`ce_source`, `ce_id`), as is what a sender repeats after seven days.
 5. **迟到与乱序**：照样发布；何时发生，以 `occurred_at` 为准。
    **Late or out of order**: published all the same; `occurred_at` says when it happened.
 6. **前向兼容**：忽略不认识的字段与消息头；`flags` 会有新词；类别代码只在 `catalogue_edition` 内有意义。
