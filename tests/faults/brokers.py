@@ -191,7 +191,7 @@ def one_of_three(setting: Setting, replication: str = "3") -> Seen:
             kafka.brokers[0].wipe()
             recovered = _last_old(one.gridgov, AWAY_SECONDS)
             kafka.start()
-            until(lambda: kafka.shows(_whole(int(replication))), "it has caught up", seconds=120)
+            until(lambda: kafka.shows(_whole(int(replication))), "it has caught up", seconds=60)
             flowing(one.gridgov)
         found = one.judged(breaks=1)
     met = led > 0 and recovered < AWAY_SECONDS / 2 and clients.told.keys() == {"accepted"}
@@ -224,7 +224,7 @@ def two_of_three(setting: Setting, minimum: int = 2) -> Seen:
             last.kill()
             last.wipe()
             kafka.start()
-            until(lambda: kafka.shows(_whole(3)), "all have caught up", seconds=120)
+            until(lambda: kafka.shows(_whole(3)), "all have caught up", seconds=60)
             flowing(one.gridgov)
         found = one.judged(breaks=3)
     told = f"{paused} topics paused, {taken:.0f} acknowledged by one alone, {sum(clients.told.values())} posts"
