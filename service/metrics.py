@@ -21,7 +21,7 @@ from service.version import REVISION, VERSION
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series beside every counter doubles what is scraped, for nobody
 
 POSTED = ("/v1/reports", "/v1/reports/batch")
-GET_STATUSES = ("200", "401", "403", "404", "500", "503")
+GET_STATUSES = ("200", "500", "503")
 POST_STATUSES = ("202", "207", "400", "401", "403", "409", "413", "415", "422", "429", "500", "503")
 HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 DELAY_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 86400)

@@ -69,6 +69,29 @@ def full(setting: Setting, *, filler: bool, env: Mapping[str, str] | None = None
     return told(wrong, found.met and clean and drained + opened < BACK_SECONDS, figures)
 
 
+def started_full(setting: Setting, env: Mapping[str, str] | None = None) -> Seen:
+    """Reports are pending, the disk is filled while nothing runs: SQLite cannot even open its files there."""
+    with mounts.tmpfs(setting.directory / "var", mebibytes=16) as disk, on_lasting_broker(setting, **env or {}) as on:
+        one, kafka = on
+        run = one.gridgov
+        flowing_from_start(run)
+        until(lambda: "no_ballast" in str(env) or (disk / "ballast").exists(), "room is set aside")
+        kafka.stop()
+        waiting = len(_promised(one, "waiting", 1000))
+        run.stop()
+        kafka.start()
+        mounts.fill(disk)
+        run.start()
+        drained = _seconds(lambda: pending(run) == 0)
+        (disk / "filler").unlink()
+        opened = _seconds(lambda: readiness(run) == (200, []))
+        if math.inf in (drained, opened):  # a control: nobody would come to its help
+            unsabotaged(run)
+        found = one.judged(breaks=1)
+    figures = f"{waiting} pending; drained in {drained:.1f} s, room given back, open in {opened:.1f} s; {found.figures}"
+    return told([], found.met and drained + opened < 2 * BACK_SECONDS, figures)
+
+
 def _while_full(one: Trial) -> list[str]:
     """What is wrong with the answers of a gridgov that has no room."""
     problems = repeated(one)
@@ -194,6 +217,14 @@ ROWS += [
         "503, not ready, repeats 202, 0 lost; open < 10 s",
         partial(full, filler=True),
         partial(full, filler=True, env=sabotage(no_ballast={})),
+        "no ballast",
+        needs=("root",),
+    ),
+    Row(
+        "started on a full disk",
+        "drained by its ballast; open once there is room, 0 lost",
+        started_full,
+        partial(started_full, env=sabotage(no_ballast={})),
         "no ballast",
         needs=("root",),
     ),
