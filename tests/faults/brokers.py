@@ -259,7 +259,6 @@ ROWS += [
         one_of_three,
         partial(one_of_three, replication="1"),
         "one replica",
-        in_short=False,
     ),
     Row(
         "two of three brokers die, then the last's disk",
@@ -267,6 +266,5 @@ ROWS += [
         two_of_three,
         partial(two_of_three, minimum=1),
         "min.insync.replicas of one",
-        in_short=False,
     ),
 ]

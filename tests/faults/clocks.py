@@ -50,6 +50,7 @@ ROWS += [
         partial(jumps, ahead=True),
         partial(jumps, ahead=True, blames_the_record={}),
         "parks what Kafka refuses for its time",
+        in_short=True,
     ),
     Row(
         "clock a day back",

@@ -149,6 +149,7 @@ ROWS += [
         corrupt,
         partial(corrupt, salvaged=False),
         "nobody runs the salvage",
+        in_short=True,
     ),
     Row(
         "journal moved away under a running relay",

@@ -162,6 +162,7 @@ ROWS += [
         eio,
         partial(eio, credulous={}),
         "believes that the commit went well",
+        in_short=True,
     ),
     Row(
         "EIO on 1 % of flushes, by strace",
@@ -170,7 +171,6 @@ ROWS += [
         partial(eio_by_strace, credulous={}),
         "believes that the commit went well",
         needs=("strace", "root"),
-        in_short=False,
     ),
     Row(
         "EIO at the start",
@@ -178,6 +178,7 @@ ROWS += [
         eio_at_start,
         partial(eio_at_start, suspicious={}),
         "an I/O error counts as corruption",
+        in_short=True,
     ),
     Row(
         "flushes of 50 ms",
@@ -193,6 +194,5 @@ ROWS += [
         partial(slow_by_strace, ungrouped={}),
         "one report per transaction",
         needs=("strace", "root"),
-        in_short=False,
     ),
 ]

@@ -137,6 +137,7 @@ ROWS += [
         partial(journal_cut, flush="normal"),
         "synchronous=NORMAL",
         needs=("loop", "mkfs.ext4"),
+        in_short=True,
     ),
     Row(
         "power loss, gridgov run",

@@ -18,7 +18,7 @@ import urllib3
 
 from tests.broker import Broker
 from tests.faults.rows import ROWS, Row, Seen, Setting
-from tests.faults.trial import Kept, Trial, each, flowing, relay_sample, trial
+from tests.faults.trial import PATIENCE, Kept, Trial, each, flowing, relay_sample, trial
 from tests.gridgov import Gridgov, report, until
 from tests.system.checker import Json, Record, read_topics
 from tests.system.clients import Clients
@@ -68,7 +68,7 @@ def _kill_everything(plan: Kills, seed: int, clients: Clients, processes: Kept, 
         each(clients, plan.reports, plan.broker, dice["broker"], break_broker)
         web.result()
         relay.result()
-    until(lambda: clients.answered >= plan.reports, "the rest is answered", seconds=120)
+    until(lambda: clients.answered >= plan.reports, "the rest is answered", seconds=PATIENCE)
 
 
 # ---- relay kills, and what a consumer makes of them ----
@@ -269,6 +269,7 @@ ROWS += [
         crash_loop,
         partial(crash_loop, broken={"web": "flush"}),
         "answers before the flush",
+        in_short=True,
     ),
     Row(
         "relay kills with messages in flight",
@@ -276,6 +277,7 @@ ROWS += [
         relay_kills,
         partial(relay_kills, watermark=False),
         "a consumer without watermarks",
+        in_short=True,
     ),
     Row(
         "leader killed, killed, stopped",
@@ -283,6 +285,7 @@ ROWS += [
         two_relays,
         two_leaders,
         "two relays without the leader's lock",
+        in_short=True,
     ),
     Row(
         "retry storm",
@@ -290,5 +293,6 @@ ROWS += [
         retry_storm,
         partial(retry_storm, broken={"web": "dedupe"}),
         "the journal does not recognise a repeat",
+        in_short=True,
     ),
 ]

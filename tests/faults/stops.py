@@ -101,6 +101,7 @@ ROWS += [
         partial(dies, after=False),
         partial(dies, after=False, broken={"web": "flush"}),
         "answers before the flush",
+        in_short=True,
     ),
     Row(
         "web dies after the commit",
@@ -108,6 +109,7 @@ ROWS += [
         partial(dies, after=True),
         partial(dies, after=True, broken={"web": "dedupe"}),
         "the journal does not recognise a repeat",
+        in_short=True,
     ),
     Row(
         "SIGTERM, web and relay in turn",
@@ -122,5 +124,6 @@ ROWS += [
         bad_keys,
         partial(bad_keys, hasty={}),
         "a bad file counts as one without keys",
+        in_short=True,
     ),
 ]

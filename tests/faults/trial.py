@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 WINDOW = 50  # GRIDGOV_RELAY_WINDOW of these rows: what one break may send again, per topic
 LOOK_SECONDS = 0.02
 WATCH_SECONDS = 5.0  # after so long the relay has surely looked at the topics again
+PATIENCE = 600.0  # seconds for a number of answers, while things are killed on a machine that others use too
 MOST_BUSY = 0.4  # of a core, for a relay that can do nothing but wait
 PR_SET_PDEATHSIG = 1
 
@@ -211,7 +212,7 @@ def each(clients: Clients, reports: int, times: int, dice: Random, act: Callable
     """`act` `times` times while `reports` are answered, evenly over the answers and each a little later by chance."""
     for number in range(times):
         mark = (number + 1) * reports // (times + 1)
-        until(lambda mark=mark: clients.answered >= mark, f"{mark} reports are answered", seconds=120)  # type: ignore[misc]
+        until(lambda mark=mark: clients.answered >= mark, f"{mark} reports are answered", seconds=PATIENCE)  # type: ignore[misc]
         time.sleep(dice.uniform(0, 0.05))
         act(number)
 
