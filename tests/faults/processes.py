@@ -277,7 +277,6 @@ ROWS += [
         relay_kills,
         partial(relay_kills, watermark=False),
         "a consumer without watermarks",
-        in_short=True,
     ),
     Row(
         "leader killed, killed, stopped",
@@ -293,6 +292,5 @@ ROWS += [
         retry_storm,
         partial(retry_storm, broken={"web": "dedupe"}),
         "the journal does not recognise a repeat",
-        in_short=True,
     ),
 ]
