@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from kafka import KafkaProducer
 from kafka import errors as kafka
+from kafka.net import KafkaNetClient
 
 from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
 from service.config import Config
@@ -50,6 +51,9 @@ TOPIC_FAULTS: dict[type[BaseException], PauseReason] = {
 METADATA_WAIT_MS = 500  # send() blocks this long at most when a topic has just vanished; the topic watch comes first
 NEVER_EXPIRE_MS = 2**31 - 1
 NOT_READY_MS = 50
+# A connection that has not come about by now is tried anew: TCP's own next try may be 8 s and more away, and this is
+# what a report waits for once the network is whole again. The client waits 10 and 30 s; no option says less (3.0.12).
+SETUP_MS, SETUP_MAX_MS = 3_000, 6_000
 
 
 def connection(config: Config) -> dict[str, Any]:
@@ -66,6 +70,11 @@ def connection(config: Config) -> dict[str, Any]:
         "request_timeout_ms": 10_000,
         "reconnect_backoff_max_ms": 1_000,
         "bootstrap_timeout_ms": 5_000,
+        "kafka_client": partial(
+            KafkaNetClient,
+            socket_connection_setup_timeout_ms=SETUP_MS,
+            socket_connection_setup_timeout_max_ms=SETUP_MAX_MS,
+        ),
     }
 
 

@@ -9,14 +9,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from service.config import Config, load
 from service.ports import PauseReason, PublisherBroken, TopicUnavailable
-from service.publisher import KafkaPublisher
+from service.publisher import SETUP_MAX_MS, SETUP_MS, KafkaPublisher, connection
 from tests.broker import Broker, Kafka, free_port
 from tests.publisher_contract import JOURNAL_ID, PARTITIONS, Hand, PublisherContract, Target, Written, pending
 
@@ -134,6 +135,19 @@ def test_a_missing_topic_costs_about_a_second_at_most(target: Target) -> None:
 
     assert time.monotonic() - started < 3
     hand.close()
+
+
+@pytest.mark.parametrize("client", [KafkaProducer, KafkaAdminClient, KafkaConsumer])
+def test_no_client_waits_for_tcp_s_own_back_off(client: Callable[..., Any], kafka: Kafka) -> None:
+    with closing(client(**connection(config_for(kafka.bootstrap)))) as made:
+        manager = getattr(made, "_sender", made)._client._manager  # what it does with them: tests/faults/networks.py
+        waits = [manager.socket_connection_setup_timeout_ms(0)]
+        for _ in range(9):
+            manager.update_backoff(0)
+            waits.append(manager.socket_connection_setup_timeout_ms(0))
+
+    assert waits[0] == SETUP_MS
+    assert max(waits) <= 1.2 * SETUP_MAX_MS  # the client's jitter
 
 
 @left_to_the_collector
