@@ -197,6 +197,11 @@ class Failure:
     alone: bool = False  # the record was alone in its batch, so the fault is surely its own
     paused: PauseReason | None = None  # the topic's fault
 
+    @property
+    def explained(self) -> bool:
+        """Whether it is known whose fault it was."""
+        return self.refused is not None or self.paused is not None
+
 
 class Journal(Protocol):
     """Both sides of the journal. Every method may raise `JournalError`."""
@@ -253,4 +258,4 @@ class Publisher(Protocol):
         """What stopped it, or None while it works."""
 
     def close(self) -> None:
-        """Stop for good without sending what is left. After this `deliveries` is final."""
+        """Stop for good without sending what is left. After this `deliveries` and `failure` are final."""

@@ -167,11 +167,12 @@ class KafkaPublisher:
         self._wake()
 
     def _note(self, seq: int, error: BaseException) -> None:
-        if self._failure is None:  # what comes after the first one are batches given up by the halt
-            refused, paused = RECORD_FAULTS.get(type(error)), TOPIC_FAULTS.get(type(error))
-            self._failure = Failure(
-                seq, type(error).__name__, _text(error), refused, isinstance(error, SPLIT_TO_ONE), paused
-            )
+        refused, paused = RECORD_FAULTS.get(type(error)), TOPIC_FAULTS.get(type(error))
+        met = Failure(seq, type(error).__name__, _text(error), refused, isinstance(error, SPLIT_TO_ONE), paused)
+        # What comes after the first one are batches given up by the halt. But who stands before a refused record in its
+        # batch fails earlier, without a reason.
+        if self._failure is None or (met.explained and not self._failure.explained):
+            self._failure = met
 
 
 def _text(error: BaseException) -> str:

@@ -235,7 +235,8 @@ class Relay:
     # ---- failing ----
 
     def _recover(self, failure: Failure) -> None:
-        self._drop_publisher()
+        if (told := self._drop_publisher()) is not None and told.explained:
+            failure = told  # the client had not come to the reason yet
         self._rewind = True
         lane = self._lane_of(failure.seq)
         fault = "producer"
@@ -291,11 +292,14 @@ class Relay:
                 return Failure(None, "Stalled", f"{lane.topic}: nothing acknowledged for {now - oldest:.0f} s")
         return None
 
-    def _drop_publisher(self) -> None:
-        if self._publisher is not None:
-            self._publisher.close()
-            self._reap()
-            self._publisher = None
+    def _drop_publisher(self) -> Failure | None:
+        """Close it and take what it still tells of deliveries, and of why it failed."""
+        if (publisher := self._publisher) is None:
+            return None
+        publisher.close()
+        self._reap()
+        self._publisher = None
+        return publisher.failure()
 
     def _wait_before_building(self) -> None:
         self._backoff = min(max(self._backoff * 2, BACKOFF_SECONDS[0]), BACKOFF_SECONDS[1])

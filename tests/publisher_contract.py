@@ -43,11 +43,21 @@ class Written:
         return int(self.headers["journal-seq"])
 
 
+class Keyless(str):
+    """The case id of a record without a key, the one that a stock broker calls invalid: on a compacted topic."""
+
+    def encode(self, *_: object) -> None:  # type: ignore[override]
+        return None
+
+
 class Target(Protocol):
     """What the suite needs of the place that is published to."""
 
     def topic(self, *, max_message_bytes: int = 1_048_588) -> str:
         """Make a topic of three partitions and return its name."""
+
+    def compacted(self) -> str:
+        """Make a topic that refuses a record without a key, with its batch; the key "" has the same partition."""
 
     def missing(self) -> str:
         """The name of no topic."""
@@ -192,6 +202,22 @@ class PublisherContract:
         assert failure.paused is None
         assert hand.seqs == [1, 2, 3]
         assert [record.seq for record in target.records(topic)] == [1, 2, 3]
+
+    @pytest.mark.parametrize("seqs", [(1, 2, 3), (2,)])
+    def test_a_record_that_the_broker_refuses_is_a_records_fault(
+        self, target: Target, hand: Hand, seqs: tuple[int, ...]
+    ) -> None:
+        topic = target.compacted()
+        hand.send(pending(seq, topic, Keyless() if seq == 2 else "") for seq in seqs)
+
+        hand.fail()
+
+        failure = hand.publisher.failure()
+        assert failure is not None
+        assert (failure.seq, failure.refused) == (2, ParkReason.RECORD_REFUSED)
+        assert (failure.alone, failure.paused) == (False, None)
+        assert hand.seqs == []
+        assert target.records(topic) == []
 
     def test_after_a_failure_it_takes_nothing_more(self, target: Target, hand: Hand) -> None:
         narrow, wide = target.topic(max_message_bytes=2_000), target.topic()

@@ -32,11 +32,16 @@ class RealKafka:
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
 
-    def topic(self, *, max_message_bytes: int = 1_048_588, settings: Mapping[str, str] | None = None) -> str:
+    def topic(self, *, max_message_bytes: int = 1_048_588) -> str:
+        return self.made(PARTITIONS, {"max.message.bytes": str(max_message_bytes)})
+
+    def compacted(self) -> str:
+        return self.made(1, {"cleanup.policy": "compact"})
+
+    def made(self, partitions: int, settings: Mapping[str, str]) -> str:
         name = self.missing()
-        settings = {"max.message.bytes": str(max_message_bytes), **(settings or {})}
         with closing(KafkaAdminClient(bootstrap_servers=self.bootstrap)) as admin:
-            admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=settings)])
+            admin.create_topics([NewTopic(name, partitions, 1, topic_configs=settings)])
         return name
 
     def missing(self) -> str:
@@ -46,8 +51,8 @@ class RealKafka:
         return KafkaPublisher(config_for(self.bootstrap), journal_id=JOURNAL_ID, wake=wake)
 
     def records(self, topic: str) -> list[Written]:
-        places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
         with closing(KafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")) as consumer:
+            places = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
             consumer.assign(places)
             ends = consumer.end_offsets(places)
             found: list[Written] = []
@@ -96,7 +101,7 @@ def threads_before() -> Callable[[], set[str]]:
 
 def test_a_time_of_day_that_kafka_refuses_is_not_the_records_fault(target: RealKafka) -> None:
     hand = Hand(target)
-    hand.send([pending(1, target.topic(settings={"message.timestamp.before.max.ms": "0"}))])
+    hand.send([pending(1, target.made(PARTITIONS, {"message.timestamp.before.max.ms": "0"}))])
 
     hand.fail()
 

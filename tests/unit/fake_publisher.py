@@ -103,6 +103,7 @@ class FakePublisher:
         self._queues: dict[tuple[str, int], deque[Pending]] = {}
         self._delivered: list[Delivery] = []
         self._failure: Failure | None = None
+        self._reason: Failure | None = None  # of that failure, not told before the end
         self.closed = False
         cluster.publishers.append(self)
 
@@ -114,7 +115,7 @@ class FakePublisher:
             raise TopicUnavailable(PauseReason.MISSING)
         if message.size > CLIENT_LIMIT:
             raise RecordRefused(ParkReason.RECORD_TOO_LARGE, f"{message.size} bytes")
-        place = (message.topic, zlib.crc32(message.case_id.encode()) % PARTITIONS)
+        place = (message.topic, zlib.crc32(message.case_id.encode() or b"") % PARTITIONS)
         self._queues.setdefault(place, deque()).append(message)
         self._cluster.sent_again |= {message.seq} & self._cluster.acknowledged
         self._wake()
@@ -132,6 +133,7 @@ class FakePublisher:
     def close(self) -> None:
         if not self.closed and self._failure is None:
             self._abandon()
+        self._failure = self._reason or self._failure
         self.closed = True
 
     def _work(self) -> None:
@@ -156,9 +158,12 @@ class FakePublisher:
         elif topic.fault is not None:
             self._queues[place].clear()
             self._fail(Failure(batch[0].seq, "TopicError", "", paused=topic.fault))
-        elif any(topic.poison(message) for message in batch):
+        elif poisoned := [message for message in batch if topic.poison(message)]:
             self._queues[place].clear()
-            self._fail(Failure(batch[0].seq, "InvalidRecordError", "", ParkReason.RECORD_REFUSED))
+            told = Failure(poisoned[0].seq, "InvalidRecordError", "", ParkReason.RECORD_REFUSED)
+            if poisoned[0] is not batch[0] and self._cluster.pick("reason too late", 1):
+                self._reason, told = told, Failure(batch[0].seq, "KafkaError", "part of a batch")
+            self._fail(told)
         elif any(large):  # the client splits the batch until the culprit is alone
             first = large.index(True)
             self._delivered += [self._write(place, message) for message in batch[:first]]

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from tests.publisher_contract import JOURNAL_ID, Hand, PublisherContract, Target, Written, pending
+from tests.publisher_contract import JOURNAL_ID, Hand, Keyless, PublisherContract, Target, Written, pending
 from tests.unit.fake_publisher import FakeKafka, FakePublisher, FakeTopic
 
 
@@ -21,6 +21,11 @@ class Memory:
     def topic(self, *, max_message_bytes: int = 1_048_588) -> str:
         name = f"topic-{next(self._numbers)}"
         self.cluster.add(name, FakeTopic(max_message_bytes))
+        return name
+
+    def compacted(self) -> str:
+        name = self.topic()
+        self.cluster.kept[name].poison = lambda message: isinstance(message.case_id, Keyless)
         return name
 
     def missing(self) -> str:

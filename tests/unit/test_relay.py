@@ -290,8 +290,10 @@ def test_a_record_larger_than_its_topic_takes_now_is_parked_and_the_rest_goes_on
     assert stage.value("gridgov_kafka_publish_errors_total", topic=A, error="record") == 1
 
 
+@pytest.mark.parametrize("late", [0, 1])
 @pytest.mark.parametrize("poisoned", [{1}, {3}, {5}, {2, 3}, {1, 2, 3, 4, 5, 6, 7}])
-def test_only_the_record_that_spoils_its_batch_is_parked(stage: Stage, poisoned: set[int]) -> None:
+def test_only_the_record_that_spoils_its_batch_is_parked(stage: Stage, poisoned: set[int], late: int) -> None:
+    stage.cluster.pick = lambda what, most: late if what == "reason too late" else plain(what, most)
     stage.a.poison = lambda message: message.seq in poisoned
     append(stage.journal, *[message(f"r-{n}", topic=A) for n in range(1, 8)])  # one case: one partition, one batch
 
