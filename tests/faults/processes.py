@@ -46,8 +46,9 @@ def crash_loop(setting: Setting, broken: Mapping[str, str] | None = None) -> See
         with one.clients(threads=32, pace=plan.pace) as clients:
             _kill_everything(plan, setting.seed, clients, processes, kafka)
         found = one.judged(breaks=plan.relay + plan.broker)
-    told = f"{found.figures}; {clients.told['broken']} posts cut off, {clients.told['duplicate']} known when repeated"
-    return Seen(found.met and clients.told["broken"] > 0, told)
+    kills = f"{plan.web} web kills, {plan.relay} relay kills, {plan.broker} broker stops"
+    repeats = f"{clients.told['broken']} posts cut off, {clients.told['duplicate']} known when repeated"
+    return Seen(found.met and clients.told["broken"] > 0, f"{kills}: {found.figures}; {repeats}")
 
 
 def _kill_everything(plan: Kills, seed: int, clients: Clients, processes: Kept, kafka: Broker) -> None:
