@@ -43,7 +43,11 @@ def eio_by_strace(setting: Setting, **more: dict[str, Any]) -> Seen:
     dice = Random(setting.seed)
     with on_lasting_broker(setting, **sabotage(**more)) as (one, _):
         flowing_from_start(one.gridgov)
-        with straced(one.gridgov, lambda: f"error=EIO:when={1 + int(dice.expovariate(SHARE))}") as injected:
+
+        def fault() -> str:  # and every hundredth after it, for a process that goes on, as only the control's does
+            return f"error=EIO:when={1 + int(dice.expovariate(SHARE))}+{int(1 / SHARE)}"
+
+        with straced(one.gridgov, fault, most=FAILURES) as injected:
             return _posted_while_flushes_fail(one, injected, FAILURES)
 
 
@@ -122,14 +126,20 @@ def _posted_steadily(one: Trial, seconds: float) -> Seen:
 
 
 @contextmanager
-def straced(run: Gridgov, fault: Callable[[], str]) -> Iterator[Callable[[], int]]:
-    """The flushes of the web worker, and of each that takes its place, meet a fault; gives the number of those met."""
+def straced(run: Gridgov, fault: Callable[[], str], most: int | None = None) -> Iterator[Callable[[], int]]:
+    """The flushes of the web worker, and of each that takes its place, meet a fault; gives the number of those met.
+
+    Nobody meets any more once it is `most`.
+    """
     book, stop, seen = run.data_dir.parent / "strace", threading.Event(), set[int]()
     book.touch()
 
+    def met() -> int:
+        return book.read_text().count("(INJECTED)") + book.read_text().count("(DELAYED)")
+
     def attach() -> None:
         with ExitStack() as attached:
-            while not stop.wait(0.02):
+            while not stop.wait(0.02) and (most is None or met() < most):
                 with suppress(AssertionError, FileNotFoundError):
                     if (pid := run.child("worker")) not in seen:
                         seen.add(pid)
@@ -143,7 +153,7 @@ def straced(run: Gridgov, fault: Callable[[], str]) -> Iterator[Callable[[], int
     thread.start()
     try:
         until(lambda: seen, "strace is there")
-        yield lambda: book.read_text().count("(INJECTED)") + book.read_text().count("(DELAYED)")
+        yield met
     finally:
         stop.set()
         thread.join()

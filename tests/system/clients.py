@@ -40,7 +40,9 @@ class Clients:
         self._url, self._ledger, self._prefix, self._where, self._pace = url, ledger, prefix, where, pace
         self._stop = threading.Event()
         self._counting = threading.Lock()
-        self._threads = [threading.Thread(target=self._guarded, args=(number,)) for number in range(threads)]
+        self._threads = [  # daemons: one that asks for ever a service that is gone must not keep the run from ending
+            threading.Thread(target=self._guarded, args=(number,), daemon=True) for number in range(threads)
+        ]
         self._errors: list[BaseException] = []
         self.told: Counter[str] = Counter()  # accepted, duplicate, broken (no answer to a post), refused, unreached
 
