@@ -111,25 +111,33 @@ class Relay:
         self._reached_at = 0.0
 
     def run(self, stop: threading.Event, each_turn: Callable[[], None]) -> None:
-        """Turn until `stop`, then wait a little for what is in flight. Raises `JournalError`."""
-        while not stop.is_set():
-            try:
-                self.turn()
-            except (JournalFull, JournalUnavailable) as error:  # it passes; what is acknowledged stays in `_unsaved`
-                log.warning("journal not written", extra={"error": str(error)})
-                self._look_again()
-                if not (isinstance(error, JournalFull) and self._relieve()):
-                    stop.wait(JOURNAL_WAIT_SECONDS)
-            each_turn()
-            self._wake.wait(IDLE_SECONDS)
-            self._wake.clear()
+        """Turn until `stop`, then wait a little for what is in flight. Raises `JournalError`.
+
+        Whatever ends it, the publisher ends first: what it sent later nobody would note, and somebody send again.
+        """
+        try:
+            while not stop.is_set():
+                try:
+                    self.turn()
+                except (JournalFull, JournalUnavailable) as error:  # passes; the acknowledged stays in `_unsaved`
+                    log.warning("journal not written", extra={"error": str(error)})
+                    self._look_again()
+                    if not (isinstance(error, JournalFull) and self._relieve()):
+                        stop.wait(JOURNAL_WAIT_SECONDS)
+                each_turn()
+                self._wake.wait(IDLE_SECONDS)
+                self._wake.clear()
+            self._land()
+        finally:
+            self._drop_publisher()
+            self._save({})
+
+    def _land(self) -> None:
         end = time.monotonic() + DRAIN_SECONDS
         while any(lane.in_flight for lane in self._lanes.values()) and time.monotonic() < end:
             self._reap()
             self._save({})
             self._wake.wait(IDLE_SECONDS)
-        self._drop_publisher()
-        self._save({})
 
     def serve(self, topics: Iterable[str]) -> None:
         """Publish these topics too: a catalogue has changed, or a message of an old one was brought back."""
@@ -154,7 +162,9 @@ class Relay:
             batch = self._read()
             self._save({topic: messages[-1].seq for topic, messages in batch.items()})
             for topic, messages in batch.items():
-                self._send(self._publisher, self._lanes[topic], messages)
+                if not self._send(self._publisher, self._lanes[topic], messages):
+                    self._look_again()  # what was read and not handed over
+                    break
         self._metrics.in_flight.set(sum(len(lane.in_flight) for lane in self._lanes.values()))
         self._metrics.connected.set(self._publisher is not None and self._watch.reachable)
 
@@ -189,7 +199,8 @@ class Relay:
                 batch[lane.topic] = messages
         return batch
 
-    def _send(self, publisher: Publisher, lane: Lane, messages: list[Pending]) -> None:
+    def _send(self, publisher: Publisher, lane: Lane, messages: list[Pending]) -> bool:
+        """Hand them over. False: look around first; the client had to be waited for, or has ended."""
         limit = self._watch.topics[lane.topic].max_message_bytes
         for message in messages:
             try:
@@ -201,12 +212,13 @@ class Relay:
                 self._park(lane, message.seq, refused.reason, refused.detail)
             except TopicUnavailable as error:
                 self._pause(lane, error.reason)
-                return
+                return False
             except PublisherBroken:
-                return  # the next turn finds the failure
+                return False  # the next turn finds the failure
             else:
                 lane.in_flight[message.seq] = (message, time.monotonic())
             lane.cursor = message.seq
+        return True
 
     # ---- settling ----
 

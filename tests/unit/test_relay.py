@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from service import relay as module
 from service.journal import SqliteJournal
 from service.metrics import RelayMetrics
-from service.ports import JournalUnavailable, PauseReason, State, Totals
+from service.ports import JournalBroken, JournalUnavailable, PauseReason, State, Totals
 from service.relay import Relay
 from tests.unit.fake_publisher import NOW, FakeKafka, FakePublisher, plain
 from tests.unit.messages import message
@@ -200,6 +200,17 @@ def test_a_topic_that_vanishes_before_anybody_noticed_is_tried_again_later(stage
     assert stage.written(A) == [1, 2]
     assert stage.relay.paused() == {}
     assert len(stage.cluster.publishers) == 1
+
+
+def test_no_turn_waits_for_the_client_more_than_once(stage: Stage) -> None:
+    stage.a.missing = stage.b.missing = True  # a client that knows no topic yet: each takes half a second to say so
+    stage.give(1)
+    stage.give(2, topic=B)
+
+    stage.turn()
+    assert len(stage.relay.paused()) == 1
+    stage.turn()
+    assert len(stage.relay.paused()) == 2
 
 
 def test_a_topic_that_refuses_what_was_sent_pauses_alone(stage: Stage) -> None:
@@ -506,6 +517,22 @@ def test_asked_to_stop_it_does_not_wait_for_ever(stage: Stage, monkeypatch: pyte
     stage.give(1, 2, 3)
 
     run(stage, 2)
+
+    assert stage.journal.totals().pending == 3
+    assert [publisher.closed for publisher in stage.cluster.publishers] == [True]
+
+
+@pytest.mark.usefixtures("hurry")
+def test_whatever_ends_it_the_publisher_ends_first(stage: Stage) -> None:
+    stage.cluster.held = True
+    stage.give(1, 2, 3)
+
+    def break_down(turn: int) -> None:
+        if turn == 2:
+            raise JournalBroken("another file stands in the journal's place")
+
+    with pytest.raises(JournalBroken):
+        run(stage, 3, break_down)
 
     assert stage.journal.totals().pending == 3
     assert [publisher.closed for publisher in stage.cluster.publishers] == [True]

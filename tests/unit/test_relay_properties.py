@@ -61,6 +61,7 @@ class History:
             self.cluster.add(topic).poison = lambda message: message.value == POISON
         self.accepted: dict[int, tuple[str, str, bytes]] = {}  # seq → topic, case, value
         self._journal_errors = 0
+        self._killed = False
         for name in ("hand_over", "park", "reattempt"):
             setattr(self.journal, name, self._unreliable(getattr(self.journal, name)))
         self._mended = False
@@ -69,12 +70,13 @@ class History:
         """Let `steps` things happen, then mend everything and wait until the journal is drained."""
         self._steps = steps
         while not self._mended:
-            with suppress(Crash):
+            with suppress(Crash, JournalUnavailable):
                 self._relay()
         assert self.journal.totals().pending == 0, "it does not drain"
 
     def _relay(self) -> None:
         """One leader's life."""
+        self._killed = False
         self.cluster.acknowledged.clear()  # the one before may have died with it
         stop, turns = threading.Event(), itertools.count()
 
@@ -136,6 +138,10 @@ class History:
     def _crash(self) -> None:
         raise Crash
 
+    def _kill(self) -> None:
+        self._killed = True
+        raise Crash
+
     HAPPENINGS: ClassVar[dict[str, Callable[[History], None]]] = {
         "arrive": _arrive,
         "the watch looks": _look,
@@ -144,7 +150,8 @@ class History:
         "a topic takes less": _narrow,
         "the cluster goes or comes": _toggle_cluster,
         "the journal refuses": _refuse_writes,
-        "the relay dies": _crash,
+        "the relay ends by an error": _crash,
+        "the relay is killed": _kill,
     }
 
     def _mend(self) -> None:
@@ -159,6 +166,8 @@ class History:
 
     def _unreliable(self, method: Callable[..., None]) -> Callable[..., None]:
         def wrapped(*args: object, **kwargs: object) -> None:
+            if self._killed:  # whatever it would do on its way out, it does not
+                raise Crash
             if self._journal_errors:
                 self._journal_errors -= 1
                 raise JournalUnavailable("locked")
