@@ -128,9 +128,14 @@ class Node(Broker):
             **settings,
         }
 
-    def wipe(self) -> None:
-        """Destroy its disk; it must have been killed."""
-        shutil.rmtree(self.data_dir / "data")
+    def wipe(self, *, renamed: bool = True) -> None:
+        """Destroy what its disk holds; it must have been killed. `renamed`: Kafka is to take it for another disk."""
+        data = self.data_dir / "data"
+        label = (data / "meta.properties").read_bytes()
+        shutil.rmtree(data)
+        if not renamed:
+            data.mkdir()
+            (data / "meta.properties").write_bytes(label)
 
     def _command(self) -> list[str]:
         alone = f"{self._number}@127.0.0.1:{self._controller_port}"  # asked for; the setting above is what counts
@@ -180,7 +185,10 @@ class Three:
 
 
 def one_of_three(setting: Setting, replication: str = "3") -> Seen:
-    """A broker is killed under load and loses its disk; later it comes back empty."""
+    """A broker is killed under load and loses its disk; later it comes back empty.
+
+    With the only replica its disk keeps its name: of another disk Kafka may lead nothing, and what is gone never shows.
+    """
     kafka = Three(setting.directory, **{"min.insync.replicas": "2" if replication == "3" else "1"})
     with trial(setting, kafka, GRIDGOV_TOPIC_REPLICATION=replication) as one, Kept(one.gridgov, "web", "relay"):
         flowing(one.gridgov)
@@ -188,7 +196,7 @@ def one_of_three(setting: Setting, replication: str = "3") -> Seen:
             until(lambda: clients.answered >= 300, "posts flow")
             led = sum(part["leader_id"] == 1 for part in kafka.partitions())
             kafka.brokers[0].kill()
-            kafka.brokers[0].wipe()
+            kafka.brokers[0].wipe(renamed=replication == "3")
             recovered = _last_old(one.gridgov, AWAY_SECONDS)
             kafka.start()
             until(lambda: kafka.shows(_whole(int(replication))), "it has caught up", seconds=60)
