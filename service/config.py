@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ class Config:
         return self.kafka_password_file.read_text(encoding="utf-8").partition("\n")[0].strip()
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Whether `host` is this machine's own."""
     try:

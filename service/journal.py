@@ -6,6 +6,7 @@ have passed it. Invariants: a seq is never given twice; a row of `messages` leav
 """
 
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from service.sqlite import Db, Store, free_bytes, used_bytes
 SCHEMA_VERSION = 1
 HARD_MARK, REOPEN_MARK = 0.90, 0.80  # of the limit: refuse new reports above, accept again below
 PAGE_BYTES, WAL_SHARE, MOST_WAL_PAGES = 4096, 16, (64, 16384)  # without a relay the WAL grows to a share of the limit
+SETTLED_AT_ONCE, GIVE_WAY_SECONDS = 64, 0.001  # rows of one transaction of the relay, and the pause between two
 REOPEN_RESERVE = 1.25  # of the reserve: accept again when so much of the disk is free
 
 # `messages`: pending while `settled` is 0; a settled one stays only until the cases have it too (`meta.folded`).
@@ -149,16 +151,18 @@ class SqliteJournal:
         return [Pending(*row) for row in self._store.read(sql, (topic, after, limit))]
 
     def hand_over(self, upto: Mapping[str, int], settled: Iterable[Delivery] = (), folded: int = EVERYTHING) -> None:
-        """See `ports.Journal.hand_over`."""
+        """See `ports.Journal.hand_over`. What was settled goes bit by bit: intake waits while the journal is held."""
+        left = list(settled)
+        while len(left) > SETTLED_AT_ONCE:
+            with self._store.transaction() as db:
+                _count(db, settled=_settle(db, left[:SETTLED_AT_ONCE], folded))
+            del left[:SETTLED_AT_ONCE]
+            time.sleep(GIVE_WAY_SECONDS)  # or who waits wakes to find it held again
         with self._store.transaction() as db:
-            _count(db, settled=_settle(db, settled, folded))
+            _count(db, settled=_settle(db, left, folded))
             db.execute("DELETE FROM messages WHERE settled=1 AND seq<=?", (folded,))
             db.execute("UPDATE meta SET value=max(value, ?) WHERE key='folded'", (folded,))
-            for topic, seq in upto.items():
-                db.execute(
-                    "INSERT INTO topics VALUES(?1, ?2) ON CONFLICT(name) DO UPDATE SET handed=max(handed, ?2)",
-                    (topic, seq),
-                )
+            db.execute(_HANDED, (orjson.dumps(list(upto.items())).decode(),))
 
     def reattempt(self) -> None:
         """See `ports.Journal.reattempt`."""
@@ -332,6 +336,10 @@ def _repeat(m: Message, known: Sequence[Any]) -> Receipt | Conflict:
 _SETTLE = """
 INSERT OR IGNORE INTO settlements SELECT seq, sender, report_id, one.value->>1, one.value->>2, one.value->>3
 FROM json_each(?) one CROSS JOIN messages ON seq=one.value->>0 AND settled=0
+"""
+_HANDED = """
+INSERT INTO topics SELECT value->>0, value->>1 FROM json_each(?) WHERE true
+ON CONFLICT(name) DO UPDATE SET handed=max(handed, excluded.handed)
 """
 _LEAVE = "WHERE settled=0 AND seq IN (SELECT value->>0 FROM json_each(?))"
 

@@ -225,6 +225,30 @@ def test_a_seq_is_never_given_twice_even_after_the_last_one_is_gone(tmp_path: Pa
     third.close()
 
 
+def test_intake_gets_its_turn_while_many_are_settled(
+    journal: SqliteJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(journal, *[message(f"r-{n}") for n in range(300)])
+    intake = SqliteJournal(tmp_path / "var", limit=LIMIT, flush=False)
+    found: list[Totals] = []
+
+    def between(_: float) -> None:
+        append(intake, message(f"meanwhile-{len(found)}"))  # would wait for ever while the journal is held
+        found.append(intake.totals())
+
+    monkeypatch.setattr("service.journal.time.sleep", between)
+    settle(journal, *range(1, 301))
+    intake.close()
+
+    assert [(one.accepted, one.settled, one.mismatch) for one in found] == [
+        (301, 64, 0),
+        (302, 128, 0),
+        (303, 192, 0),
+        (304, 256, 0),
+    ]
+    assert (journal.totals().settled, journal.totals().pending) == (300, 4)
+
+
 def test_a_settled_message_stays_for_the_cases_until_they_have_it(journal: SqliteJournal) -> None:
     append(journal, message("r-1"), message("r-2"), message("r-3"))
 
