@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from flask import Flask
 
@@ -73,6 +74,17 @@ def checked(config: Config) -> Catalogue:
     return catalogue
 
 
+@contextmanager
+def _journal_or_end() -> Iterator[None]:
+    """Ends the process when its journal cannot be used: whoever keeps it going tries again."""
+    try:
+        yield
+    except JournalError as error:
+        log.critical("journal unusable, stopping", extra={"error": str(error)})
+        raise SystemExit(os.EX_IOERR) from error
+
+
+@_journal_or_end()
 def web() -> Flask:
     """The web process, as the WSGI server calls for it in its worker."""
     die_with_parent()
@@ -110,8 +122,9 @@ def web() -> Flask:
     return app
 
 
+@_journal_or_end()
 def relay() -> None:
-    """The relay process: waits to be the leader, then publishes until SIGTERM. Raises `JournalError` if it must end."""
+    """The relay process: waits to be the leader, then publishes until SIGTERM."""
     _take_turns()
     os.nice(YIELDS)
     config = configuration.load(os.environ)

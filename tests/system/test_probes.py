@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,15 @@ def test_without_a_relay_it_is_ready_but_degraded_and_says_why(tmp_path: Path) -
         assert [probe(own, port, "/readyz") for port in (own.port, own.web_metrics)] == [degraded] * 2
     finally:
         own.stop()
+
+
+@pytest.mark.parametrize("command", ["web", "relay"])
+def test_a_journal_of_a_newer_version_ends_the_process_with_one_line(tmp_path: Path, command: str) -> None:
+    gridgov = Gridgov(tmp_path / "data", "127.0.0.1:1")
+    gridgov.data_dir.mkdir()
+    with closing(sqlite3.connect(gridgov.data_dir / "journal.sqlite3")) as newer:
+        newer.execute("PRAGMA user_version=99")
+    assert gridgov.start(command).wait(30) != 0
+    [told] = [line for line in gridgov.log.splitlines() if '"level":"CRITICAL"' in line]
+    assert orjson.loads(told)["error"] == "schema 99, this version of gridgov knows 1"
+    assert "Traceback" not in gridgov.log
