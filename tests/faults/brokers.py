@@ -36,10 +36,7 @@ def backlog(setting: Setting, window: str = "100") -> Seen:
     kafka = Broker(setting.directory / "kafka")
     with trial(setting, kafka, GRIDGOV_RELAY_WINDOW=window) as one, Kept(one.gridgov, "web", "relay") as processes:
         flowing(one.gridgov)
-        with one.clients(threads=4, pace=0.02) as before:
-            calm = time.monotonic()
-            time.sleep(CALM_SECONDS)
-            p99 = one.ledger.p99(calm, time.monotonic())
+        before = _calm(one, "before")
         kafka.stop()
         _fill(one, count)
         idle = cpu_seconds(processes.pid("relay"))
@@ -51,6 +48,7 @@ def backlog(setting: Setting, window: str = "100") -> Seen:
             end = pending[-1][1]
             most, begin = max(pending)
             p99_draining = one.ledger.p99(begin, end)
+        p99 = (before + _calm(one, "after")) / 2  # the machine is not the same from one minute to the next
         memory = _peak_memory(processes.pid("relay"))
         found = one.judged(breaks=1, window=int(window))
     rate = most / (end - begin)
@@ -58,9 +56,19 @@ def backlog(setting: Setting, window: str = "100") -> Seen:
         f"{rate:.0f}/s, relay {memory:.0f} MiB, {busy:.0%} of a core while it waits;"
         f" p99 {p99 * 1000:.1f} ms calm, {p99_draining * 1000:.1f} ms draining"
     )
-    accepted = (before.told + meanwhile.told).keys() == {"accepted"}
-    met = rate >= RATE and memory < MOST_MEMORY and busy < MOST_BUSY and p99_draining < 2 * p99 and accepted
+    met = rate >= RATE and memory < MOST_MEMORY and busy < MOST_BUSY and p99_draining < 2 * p99
+    met = met and meanwhile.told.keys() == {"accepted"}
     return Seen(found.met and met, f"{told}; {found.figures}")
+
+
+def _calm(one: Trial, name: str) -> float:
+    """The p99 of a few clients while nothing else goes on, in seconds."""
+    with one.clients(name, threads=4, pace=0.02) as clients:
+        begin = time.monotonic()
+        time.sleep(CALM_SECONDS)
+        p99 = one.ledger.p99(begin, time.monotonic())
+    assert clients.told.keys() == {"accepted"}, clients.told
+    return p99
 
 
 def _fill(one: Trial, count: int) -> None:
