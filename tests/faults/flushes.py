@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -99,26 +98,21 @@ def slow_by_strace(setting: Setting, **more: dict[str, Any]) -> Seen:
     """The same from the kernel, for the web process."""
     with on_lasting_broker(setting, **sabotage(**more)) as (one, _):
         flowing_from_start(one.gridgov)
-        with straced(one.gridgov, lambda: f"delay_exit={int(SLOW_SECONDS * 1e6)}"):
+        with straced(one.gridgov, lambda: f"delay_exit={int(SLOW_SECONDS * 1e6)}", requests=False):
             return _posted_steadily(one, 30)
 
 
 def _posted_steadily(one: Trial, seconds: float) -> Seen:
-    """A hundred posts a second by ninety clients that began one after the other, not all in step."""
-    pace = CLIENTS / RATE - P99_SECONDS / 3
-    with ExitStack() as posting:
-        clients = [one.clients(f"c{number}", threads=1, pace=pace) for number in range(CLIENTS)]
-        for client in clients:
-            posting.enter_context(client)
-            pause(pace / CLIENTS)
-        begin, before = time.monotonic(), sum(client.answered for client in clients)
+    """A hundred posts a second, on a timetable: clients that pause after each would post less when answers are slow."""
+    with one.clients(threads=CLIENTS, every=CLIENTS / RATE) as clients:
+        pause(CLIENTS / RATE)  # until all have begun
+        begin, before = time.monotonic(), clients.answered
         pause(seconds)
-        end, after = time.monotonic(), sum(client.answered for client in clients)
+        end, after = time.monotonic(), clients.answered
         rate, p99 = (after - before) / (end - begin), one.ledger.p99(begin, end)
     found = one.judged(breaks=0)
-    answers = sum((client.told for client in clients), Counter[str]())
-    steady = rate >= 0.95 * RATE and answers.keys() == {"accepted"}
-    figures = f"{rate:.0f} posts/s, p99 {p99 * 1000:.0f} ms, {dict(answers)}; {found.figures}"
+    steady = rate >= 0.95 * RATE and clients.told.keys() == {"accepted"}
+    figures = f"{rate:.0f} posts/s, p99 {p99 * 1000:.0f} ms, {dict(clients.told)}; {found.figures}"
     return told([], found.met and steady and p99 <= P99_SECONDS, figures)
 
 
@@ -126,10 +120,13 @@ def _posted_steadily(one: Trial, seconds: float) -> Seen:
 
 
 @contextmanager
-def straced(run: Gridgov, fault: Callable[[], str], most: int | None = None) -> Iterator[Callable[[], int]]:
+def straced(
+    run: Gridgov, fault: Callable[[], str], most: int | None = None, *, requests: bool = True
+) -> Iterator[Callable[[], int]]:
     """The flushes of the web worker, and of each that takes its place, meet a fault; gives the number of those met.
 
-    Nobody meets any more once it is `most`.
+    Nobody meets any more once it is `most`. Without `requests` the threads that answer them, and flush nothing, go on
+    at their own speed: strace stops a thread at every system call, whichever it traces.
     """
     book, stop, seen = run.data_dir.parent / "strace", threading.Event(), set[int]()
     book.touch()
@@ -143,7 +140,7 @@ def straced(run: Gridgov, fault: Callable[[], str], most: int | None = None) -> 
                 with suppress(AssertionError, FileNotFoundError):
                     if (pid := run.child("worker")) not in seen:
                         seen.add(pid)
-                        attached.callback(end, _strace(pid, fault(), book))
+                        attached.callback(end, _strace(pid, fault(), book, requests=requests))
 
     def end(process: subprocess.Popen[bytes]) -> None:
         process.terminate()
@@ -159,10 +156,17 @@ def straced(run: Gridgov, fault: Callable[[], str], most: int | None = None) -> 
         thread.join()
 
 
-def _strace(pid: int, fault: str, book: Path) -> subprocess.Popen[bytes]:
+def _strace(pid: int, fault: str, book: Path, *, requests: bool) -> subprocess.Popen[bytes]:
     calls = "fsync,fdatasync"
-    options = ["-f", "-q", "-A", "-o", str(book), "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"]
-    return subprocess.Popen(["strace", *options, "-p", str(pid)], stderr=subprocess.DEVNULL)
+    options = ["-q", "-A", "-o", str(book), "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"]
+    threads = ["-f", "-p", str(pid)] if requests else [f"--attach={thread}" for thread in _others(pid)]
+    return subprocess.Popen(["strace", *options, *threads], stderr=subprocess.DEVNULL)
+
+
+def _others(pid: int) -> list[str]:
+    """The threads of a web worker that are not granian's for requests."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [task.name for task in tasks if (task / "comm").read_text().strip() != "tokio-rt-worker"]
 
 
 ROWS += [

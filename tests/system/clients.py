@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -24,7 +25,8 @@ class Clients:
     """Careful platforms that post while something breaks: `threads` of them, each with cases of its own.
 
     Stage after stage of a case, one post at a time, under the same id until there is a 202. In a `with` block; at
-    its end each gets its last report answered. `pace` is a pause between two reports, in seconds.
+    its end each gets its last report answered. `pace` is a pause between two reports; `every` the time from the start
+    of one to that of the next, unless its answer takes longer, and then the clients take turns; both in seconds.
     """
 
     def __init__(
@@ -35,9 +37,11 @@ class Clients:
         *,
         threads: int = 8,
         pace: float = 0.0,
+        every: float = 0.0,
         where: Sequence[tuple[str, str]] = EVERY_TOPIC,
     ) -> None:
-        self._url, self._ledger, self._prefix, self._where, self._pace = url, ledger, prefix, where, pace
+        self._url, self._ledger, self._prefix, self._where = url, ledger, prefix, where
+        self._pace, self._every = pace, every
         self._stop = threading.Event()
         self._counting = threading.Lock()
         self._threads = [  # daemons: one that asks for ever a service that is gone must not keep the run from ending
@@ -71,14 +75,16 @@ class Clients:
             self._errors.append(error)
 
     def _work(self, number: int) -> None:
+        self._stop.wait(self._every * number / len(self._threads))
         with urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(20)) as http:
             for case in count():
                 for report in case_of(f"{self._prefix}-{number}-{case}", *self._where[case % len(self._where)]):
                     if self._stop.is_set():
                         return
+                    begun = time.monotonic()
                     self._ledger.sent(report)
                     self._ledger.accepted(self._until_accepted(http, report))
-                    self._stop.wait(self._pace)
+                    self._stop.wait(max(self._pace, begun + self._every - time.monotonic()))
 
     def _until_accepted(self, http: urllib3.PoolManager, report: Json) -> Json:
         while True:
