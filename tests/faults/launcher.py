@@ -124,19 +124,25 @@ def false_clock(file: str) -> None:
 def dies(after: bool, share: float, most: int, seed: int, log: str) -> None:
     """The process ends right before or right after this share of its commits, `most` times in all.
 
-    `log` gets a line for each: the ids of the reports that were in it for the first time.
+    `log` gets a line for each: the ids of the reports that were in it for the first time. `log`.again gets those that
+    the journal does not know when they come again to a later process.
     """
     from service.journal import SqliteJournal
     from service.ports import Message
 
-    book = Path(log)
+    book, returned = Path(log), Path(f"{log}.again")
     book.touch()
+    returned.touch()
     lines = book.read_text().splitlines()
+    caught = set(" ".join(lines).split())
     dice, careful = random.Random(f"{seed} {len(lines)}"), SqliteJournal.append
 
     def append(self: SqliteJournal, submissions: Sequence[Sequence[Message]]) -> Any:
         messages = [message for submission in submissions for message in submission]
         new = [one.report_id for one in messages if self.receipt(one.sender, one.report_id) is None]
+        if again := caught.intersection(new):
+            with returned.open("a") as file:
+                file.write(" ".join(again) + "\n")
         if not new or dice.random() >= share or len(lines) >= most:
             return careful(self, submissions)
         if after:

@@ -40,8 +40,11 @@ def dies(setting: Setting, *, after: bool, broken: Broken = None) -> Seen:
         wrong = repeated(one)
         found = one.judged(breaks=0)
     caught = set(log.read_text().split())
-    known = {name for name, [receipt, *_] in one.ledger.read()[1].items() if receipt["duplicate"]}
-    as_told = caught <= known if after else not caught & known
+    if after:
+        known = {name for name, [receipt, *_] in one.ledger.read()[1].items() if receipt["duplicate"]}
+    else:  # not by its answer: a second death may have cut off the one to the first repeat
+        known = caught - set((setting.directory / "deaths.again").read_text().split())
+    as_told = caught <= known if after else not known
     figures = (
         f"{DEATHS} deaths with {len(caught)} reports, {len(caught & known)} of them known when repeated,"
         f" {clients.told['broken']} posts cut off; {found.figures}"
