@@ -57,7 +57,7 @@ def _posted_while_flushes_fail(one: Trial, failures: Callable[[], int], wanted: 
         before = clients.answered
         until(lambda: clients.answered >= before + 200, "posts flow", seconds=60)
     found = one.judged(breaks=0)
-    stops = run.log.count("Unexpected exit from worker")
+    stops = sum(run.log.count(f"journal {what}, stopping") for what in ("broken", "unusable"))  # in use, at its opening
     figures = f"{failures()} failed, {stops} stops, {clients.told['refused']} answers 503; {found.figures}"
     return told([], found.met and clients.told["refused"] > 0 and stops >= wanted, figures)
 
