@@ -16,31 +16,35 @@ from flask import Flask
 from schemas.catalogue import Catalogue, CatalogueError
 from schemas.reasons import Reason
 from schemas.words import Stage
-from service import case_api, docs, ops
 from service import config as configuration
-from service.api import UNMATCHED, Api
-from service.auth import Keys, KeysError
-from service.ballast import Ballast
-from service.case_metrics import CaseCollector
-from service.casebook import Casebook
-from service.cases import CaseFold, fingerprint
+from service import docs, ops
+from service.broker.publisher import KafkaPublisher
+from service.broker.topics import Cluster, TopicWatch
+from service.cases import api as case_api
+from service.cases.casebook import Casebook
+from service.cases.fold import CaseFold, fingerprint
+from service.cases.metrics import CaseCollector
 from service.config import Config, ConfigError
 from service.domain.meaning import Flag
 from service.domain.standards import Rules
-from service.edge import Gate
-from service.health import RelayHealth, WebHealth
-from service.intake import Intake
-from service.journal import SqliteJournal
-from service.leader import DAY_MS, Chores, Leadership, Pulse
+from service.intake.accept import Intake
+from service.intake.api import UNMATCHED, Api
+from service.intake.edge import Gate
+from service.intake.health import WebHealth
+from service.intake.keys import Keys, KeysError
+from service.journal.ballast import Ballast
+from service.journal.journal import SqliteJournal
+from service.journal.salvage import opened
+from service.journal.sqlite import unfit
+from service.journal.writer import Writer
 from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry
 from service.ports import JournalError
 from service.processes import die_with_parent
-from service.publisher import KafkaPublisher
-from service.relay import Relay
-from service.salvage import opened
-from service.sqlite import unfit
-from service.topics import Cluster, TopicWatch
-from service.writer import Writer
+from service.relay.chores import DAY_MS, Chores
+from service.relay.health import RelayHealth
+from service.relay.leadership import Leadership
+from service.relay.pulse import Pulse
+from service.relay.relay import Relay
 
 log = logging.getLogger(__name__)
 

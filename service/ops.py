@@ -13,6 +13,7 @@ from werkzeug.serving import make_server
 
 ROUTES = ("/metrics", "/livez", "/readyz")
 RETRY_SECONDS = "5"
+HANG_SECONDS = 30  # a loop that has not turned for so long will not
 
 
 class Health(StrEnum):

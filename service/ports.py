@@ -1,7 +1,7 @@
 """The values and protocols between the parts: what a message is, what a journal and a publisher promise.
 
-Times are Unix milliseconds, sizes bytes. `Journal` is kept by `service.journal`, `Publisher` by
-`service.publisher`; each has a fake in the tests that passes the same contract suite as the real one.
+Times are Unix milliseconds, sizes bytes. `Journal` is kept by `service.journal.journal`, `Publisher` by
+`service.broker.publisher`; each has a fake in the tests that passes the same contract suite as the real one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -8,14 +8,15 @@ from prometheus_client import CollectorRegistry
 
 from schemas.catalogue import Catalogue
 from schemas.reasons import Reason
-from service import case_api, docs, ops
-from service.api import UNMATCHED, Api
-from service.case_metrics import CaseCollector
-from service.casebook import Casebook
-from service.cases import CaseFold, fingerprint
+from service import docs, ops
+from service.cases import api as case_api
+from service.cases.casebook import Casebook
+from service.cases.fold import CaseFold, fingerprint
+from service.cases.metrics import CaseCollector
 from service.domain.meaning import Flag
 from service.domain.standards import Rules
-from service.journal import SqliteJournal
+from service.intake.api import UNMATCHED, Api
+from service.journal.journal import SqliteJournal
 from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry
 
 

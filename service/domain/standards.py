@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from schemas.words import Stage
-from service.domain.cases import Case, Counted, Fact, Outcome, Standard
+from service.domain.case import Case, Counted, Fact, Outcome, Standard
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,12 @@ import orjson
 from schemas.catalogue import Catalogue
 from schemas.times import format_time
 from schemas.words import Stage, Supervision
-from service.case_metrics import CaseCollector
-from service.casebook import Casebook, Search
-from service.cases import CaseFold
-from service.domain.cases import Case, Fact, apply
+from service.cases.casebook import Casebook, Search
+from service.cases.fold import CaseFold
+from service.cases.metrics import CaseCollector
+from service.domain.case import Case, Fact, apply
 from service.domain.standards import Rules, judge, measure
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
 from service.ports import Message
 
 NOW = 1_604_448_000_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 
 from service import app
-from service.cases import CaseFold
+from service.cases.fold import CaseFold
 from service.ports import EVERYTHING
 
 

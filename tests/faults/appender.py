@@ -13,9 +13,9 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Histogram
 
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
+from service.journal.writer import Writer
 from service.ports import JournalError, Message
-from service.writer import Writer
 
 THREADS = 8
 

@@ -127,7 +127,7 @@ def dies(after: bool, share: float, most: int, seed: int, log: str) -> None:
     `log` gets a line for each: the ids of the reports that were in it for the first time. `log`.again gets those that
     the journal does not know when they come again to a later process.
     """
-    from service.journal import SqliteJournal
+    from service.journal.journal import SqliteJournal
     from service.ports import Message
 
     book, returned = Path(log), Path(f"{log}.again")
@@ -159,7 +159,7 @@ def dies(after: bool, share: float, most: int, seed: int, log: str) -> None:
 
 def credulous() -> None:
     """Believes that a transaction which failed went well."""
-    from service.journal import SqliteJournal
+    from service.journal.journal import SqliteJournal
     from service.ports import JournalBroken, Message, Receipt, State
 
     careful = SqliteJournal.append
@@ -178,7 +178,7 @@ def credulous() -> None:
 
 def unflushed() -> None:
     """Commits are answered before the disk has them."""
-    from service import sqlite
+    from service.journal import sqlite
 
     connect = sqlite._connect
     sqlite._connect = lambda path, *, flush: connect(path, flush=False)
@@ -186,14 +186,14 @@ def unflushed() -> None:
 
 def ungrouped() -> None:
     """One report per transaction."""
-    from service import writer
+    from service.journal import writer
 
     writer.GROUP_MESSAGES = 1
 
 
 def suspicious() -> None:
     """Takes a journal that cannot be read at this moment for a corrupt one."""
-    from service import salvage
+    from service.journal import salvage
     from service.ports import JournalBroken
 
     vars(salvage)["JournalCorrupt"] = JournalBroken
@@ -201,36 +201,36 @@ def suspicious() -> None:
 
 def no_ballast() -> None:
     """Nothing is set aside for a full disk."""
-    from service.ballast import Ballast
+    from service.journal.ballast import Ballast
 
     Ballast.restore = lambda self: None  # type: ignore[method-assign]
 
 
 def overlooks() -> None:
     """Does not see that another file has taken the journal's place."""
-    from service.journal import SqliteJournal
+    from service.journal.journal import SqliteJournal
 
     SqliteJournal.replaced = lambda self: False  # type: ignore[method-assign]
 
 
 def no_reserve() -> None:
     """The journal takes all the disk there is."""
-    from service.journal import SqliteJournal
+    from service.journal.journal import SqliteJournal
 
     SqliteJournal._is_full = lambda self, db: False  # type: ignore[method-assign]
 
 
 def never_reopens() -> None:
     """Once past its mark, the journal stays closed."""
-    from service import journal
+    from service.journal import journal
 
     journal.REOPEN_MARK = 0.0
 
 
 def answers_after_kafka() -> None:
     """No journal to rely on: the answer waits until Kafka has the report."""
+    from service.journal.writer import Writer
     from service.ports import Conflict, JournalUnavailable, Message, Receipt, State
-    from service.writer import Writer
 
     prompt = Writer.submit
 
@@ -252,16 +252,16 @@ def answers_after_kafka() -> None:
 
 def tidies_at_once() -> None:
     """Old receipts are looked for every second, not every minute."""
-    from service import leader
+    from service.relay import chores
 
-    leader.TIDY_SECONDS = 1.0
+    chores.TIDY_SECONDS = 1.0
 
 
 def blames_the_record() -> None:
     """Takes a time of day that Kafka refuses for a fault of the record."""
     from kafka import errors
 
-    from service import publisher
+    from service.broker import publisher
     from service.ports import ParkReason
 
     publisher.RECORD_FAULTS[errors.InvalidTimestampError] = ParkReason.RECORD_REFUSED
@@ -276,7 +276,7 @@ def forgetful() -> None:
 
 def hasty() -> None:
     """A key file that cannot be read counts as one without keys."""
-    from service.auth import Keys, KeysError
+    from service.intake.keys import Keys, KeysError
 
     careful = Keys._refresh
 

@@ -12,12 +12,15 @@ from concurrent.futures import Future
 from typing import Any
 from unittest.mock import patch
 
-from service import cli, journal, publisher, relay
-from service.leader import Leadership
+from service.broker import publisher
+from service.broker.topics import TopicWatch
+from service.cli import main as cli
+from service.journal import journal
+from service.journal.sqlite import Db
+from service.journal.writer import Writer
 from service.ports import Message, PauseReason, Receipt, State
-from service.sqlite import Db
-from service.topics import TopicWatch
-from service.writer import Writer
+from service.relay import relay
+from service.relay.leadership import Leadership
 
 
 def flush() -> None:

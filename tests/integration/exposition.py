@@ -17,12 +17,12 @@ from prometheus_client.metrics_core import Metric
 
 from schemas.catalogue import Catalogue
 from schemas.times import format_time
-from service.case_metrics import CaseCollector
-from service.casebook import Casebook
-from service.cases import CaseFold
+from service.cases.casebook import Casebook
+from service.cases.fold import CaseFold
+from service.cases.metrics import CaseCollector
 from service.domain.standards import Rules
-from service.intake import Intake
-from service.journal import SqliteJournal
+from service.intake.accept import Intake
+from service.journal.journal import SqliteJournal
 from service.metrics import JournalCollector, RelayMetrics, registry
 from service.ports import Conflict, Delivery, Message, ParkReason, Pending, Receipt
 from tests.integration.day import (
@@ -210,7 +210,7 @@ def scraped(day: Day, directory: Path, *, since: int = START, away: Span = KAFKA
     first, second = RelayProcess(catalogue, away), RelayProcess(catalogue, away)
     web, leader = Web(catalogue, journal, clock), first
     coming = Coming(day)
-    with patch("service.cases.time", clock), patch("service.case_metrics.time", clock):
+    with patch("service.cases.fold.time", clock), patch("service.cases.metrics.time", clock):
         fold.open()
         first.lead(fold)
         for now in range(START - 24 * HOUR, END + 1, MINUTE):

@@ -15,9 +15,10 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
+from service.broker.connection import SETUP_MAX_MS, SETUP_MS, connection
+from service.broker.publisher import KafkaPublisher
 from service.config import Config, load
 from service.ports import PauseReason, PublisherBroken, TopicUnavailable
-from service.publisher import SETUP_MAX_MS, SETUP_MS, KafkaPublisher, connection
 from tests.broker import Broker, Kafka, free_port
 from tests.publisher_contract import JOURNAL_ID, PARTITIONS, Hand, PublisherContract, Target, Written, pending
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from schemas.catalogue import Catalogue
-from service.cli import main
+from service.cli.main import main
 from tests import rules
 from tests.alerting import program
 from tests.metrics import exposed

@@ -15,10 +15,10 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
-from service import topics as module
+from service.broker import topics as module
+from service.broker.topics import Cluster, ClusterUnreachable, Topic, TopicWatch, weaknesses
 from service.config import Config, load
 from service.ports import PauseReason
-from service.topics import Cluster, ClusterUnreachable, Topic, TopicWatch, weaknesses
 from tests.broker import Broker, Kafka, free_port
 
 PATIENCE = 30.0

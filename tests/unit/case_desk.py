@@ -14,11 +14,11 @@ import pytest
 
 from schemas.times import format_time
 from schemas.words import Supervision
-from service.casebook import Casebook, Labels, Page
-from service.cases import CaseFold
-from service.domain.cases import Case, Fact, Outcome, Standard
+from service.cases.casebook import Casebook, Labels, Page
+from service.cases.fold import CaseFold
+from service.domain.case import Case, Fact, Outcome, Standard
 from service.domain.standards import Rules, Transition
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
 from service.ports import Conflict, Delivery, JournalFull, Message, Receipt
 from tests.unit.case_stories import RULES, T0
 from tests.unit.messages import message
@@ -175,7 +175,7 @@ def interrupted(changes: int) -> Iterator[None]:
 def hurried(messages: int = 500) -> Iterator[None]:
     """Every turn sweeps and strips, and folds so many messages in one transaction."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("service.cases.SWEEP_SECONDS", 0.0)
-        patch.setattr("service.cases.STRIP_SECONDS", 0.0)
-        patch.setattr("service.cases.FOLD_MESSAGES", messages)
+        patch.setattr("service.cases.fold.SWEEP_SECONDS", 0.0)
+        patch.setattr("service.cases.fold.STRIP_SECONDS", 0.0)
+        patch.setattr("service.cases.fold.FOLD_MESSAGES", messages)
         yield

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.domain.cases import Campaign, Fact
+from service.domain.case import Campaign, Fact
 
 LEVELS: list[str | None] = ["none", "pressed", "supervised", "urgent"]
 

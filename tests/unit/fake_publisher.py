@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from service.broker.topics import Topic
 from service.ports import (
     Delivery,
     Failure,
@@ -23,7 +24,6 @@ from service.ports import (
     RecordRefused,
     TopicUnavailable,
 )
-from service.topics import Topic
 from tests.publisher_contract import PARTITIONS, Written
 
 CLIENT_LIMIT = 1_048_576  # what the client itself refuses
@@ -56,7 +56,7 @@ class FakeTopic:
 
 
 class FakeKafka:
-    """The cluster; also what `service.topics.TopicWatch` tells of it, as of the last `look`."""
+    """The cluster; also what `service.broker.topics.TopicWatch` tells of it, as of the last `look`."""
 
     def __init__(self, pick: Pick = plain) -> None:
         self.pick = pick

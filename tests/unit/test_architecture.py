@@ -29,23 +29,23 @@ MADE_BY_TOOLS = {".venv", "var", "dist", "build", ".mypy_cache", ".ruff_cache", 
 MAY_IMPORT = {
     "service.ports": set[str](),
     "service.config": set[str](),
-    "service.auth": set[str](),
-    "service.writer": {"service.ports"},
-    "service.sqlite": {"service.ports"},
-    "service.journal": {"service.ballast", "service.ports", "service.sqlite"},
-    "service.publisher": {"service.ports", "service.config"},
-    "service.relay": {"service.ports", "service.metrics", "service.topics"},
-    "service.intake": {"service.ports", "service.metrics", "service.domain.meaning"},
+    "service.intake.keys": set[str](),
+    "service.journal.writer": {"service.ports"},
+    "service.journal.sqlite": {"service.ports"},
+    "service.journal.journal": {"service.journal.ballast", "service.ports", "service.journal.sqlite"},
+    "service.broker.publisher": {"service.ports", "service.config", "service.broker.connection"},
+    "service.relay.relay": {"service.ports", "service.metrics", "service.broker.topics"},
+    "service.intake.accept": {"service.ports", "service.metrics", "service.domain.meaning"},
 }
 LIBRARY_OF = {
-    "kafka": {"service.publisher", "service.topics", "service.consume"},
-    "apsw": {"service.sqlite"},
-    "granian": {"service.cli"},
-    "click": {"service.cli", "service.case_cli"},
-    "urllib3": {"service.replay"},
+    "kafka": {f"service.broker.{name}" for name in ("connection", "publisher", "topics", "consume")},
+    "apsw": {"service.journal.sqlite"},
+    "granian": {"service.cli.main"},
+    "click": {"service.cli.main", "service.cli.cases"},
+    "urllib3": {"service.cli.replay"},
 }
 # The command line is the root of its own small programs; salvage makes the journal that stands in for a corrupt one.
-BUILDERS = {"service.app", "service.cli", "service.case_cli", "service.salvage"}
+BUILDERS = {"service.app", "service.cli.main", "service.cli.cases", "service.journal.salvage"}
 
 
 @cache
@@ -107,13 +107,19 @@ def test_the_api_never_touches_kafka() -> None:
     def reached(module: str) -> set[str]:
         return {module}.union(*(reached(name) for name in imports(module) & SOURCES.keys()))
 
-    for module in ("service.api", "service.case_api", "service.intake", "service.writer", "service.journal"):
+    for module in (
+        "service.intake.api",
+        "service.cases.api",
+        "service.intake.accept",
+        "service.journal.writer",
+        "service.journal.journal",
+    ):
         assert not reached(module) & LIBRARY_OF["kafka"], module
 
 
 def test_only_the_roots_know_the_composition_root() -> None:
     for module in SERVICE:
-        assert not {"service.app", "service.cli"} & of_service(module) or module == "service.cli", module
+        assert not {"service.app", "service.cli.main"} & of_service(module) or module.startswith("service.cli"), module
 
 
 @pytest.mark.parametrize("library", LIBRARY_OF)
@@ -145,7 +151,7 @@ def test_no_options_are_read_behind_the_configuration() -> None:
     """Only the roots look at the environment; `version` at what the image was built from."""
     readers = {module for module in SERVICE if "os.environ" in ast.unparse(tree(module))}
 
-    assert readers <= {"service.app", "service.cli", "service.case_cli", "service.version"}
+    assert readers <= {"service.app", "service.cli.main", "service.cli.cases", "service.version"}
 
 
 def test_the_top_level_is_closed() -> None:

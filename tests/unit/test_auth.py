@@ -12,8 +12,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service import auth
-from service.auth import LOCAL, Keys, KeysError, Role
+from service.intake import keys as auth
+from service.intake.keys import LOCAL, Keys, KeysError, Role
 
 ROOT = Path(__file__).parents[2]
 
@@ -227,7 +227,7 @@ def test_a_place_that_can_hold_no_keys_is_told_as_such(tmp_path: Path, where: st
 ADD_MANY = """
 import sys
 from pathlib import Path
-from service.auth import Keys, Role
+from service.intake.keys import Keys, Role
 keys = Keys(Path(sys.argv[1]))
 sys.stdin.readline()
 for number in range(10):

@@ -22,8 +22,8 @@ from hypothesis.stateful import (
 )
 
 from schemas.words import Stage, Supervision
-from service.casebook import Period, Search
-from service.domain.cases import Fact, Outcome, Standard
+from service.cases.casebook import Period, Search
+from service.domain.case import Fact, Outcome, Standard
 from service.domain.standards import Rules, next_due_ms
 from service.ports import ParkReason, Receipt
 from tests.unit.case_desk import FOR_EVER, KEEP_MS, Desk, Interrupted, hurried, interrupted

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from schemas.words import Stage, Supervision
-from service.domain.cases import Campaign, Case, Fact, Outcome, Standard, apply, dump, essence, load
+from service.domain.case import Campaign, Case, Fact, Outcome, Standard, apply, dump, essence, load
 from service.domain.standards import Rules, Transition, is_overdue, judge, measure, next_due_ms, start, verdict
 from tests.unit.case_model import Model
 

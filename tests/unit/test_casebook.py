@@ -14,12 +14,12 @@ import orjson
 import pytest
 
 from schemas.words import Stage
-from service import cases
-from service.casebook import Casebook, Search
-from service.cases import CaseFold
-from service.domain.cases import Fact, Standard
+from service.cases import fold as cases
+from service.cases.casebook import Casebook, Search
+from service.cases.fold import CaseFold
+from service.domain.case import Fact, Standard
 from service.domain.standards import Rules
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
 from service.ports import Conflict, JournalBroken, ParkReason, Receipt
 from tests.gridgov import until
 from tests.unit.case_desk import FOR_EVER, Desk, Interrupted, as_message, hurried, interrupted, steps

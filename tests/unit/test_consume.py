@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.consume import Watermark
+from service.broker.consume import Watermark
 
 
 def passed(*records: tuple[str, str, int, int]) -> list[bool]:

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from deploy.grafana import dashboards
 from deploy.grafana.names import ALERTS, SEVERITIES
 from schemas.catalogue import Catalogue
-from service.case_metrics import CaseCollector
+from service.cases.metrics import CaseCollector
 from tests.metrics import exposed
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

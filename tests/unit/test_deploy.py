@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from service import config
-from service.cli import main
+from service.cli.main import main
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))

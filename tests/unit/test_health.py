@@ -10,9 +10,9 @@ import pytest
 from flask import Flask
 from prometheus_client import CollectorRegistry
 
-from service.health import HANG_SECONDS, SLOW_SECONDS, WebHealth
-from service.journal import SqliteJournal
-from service.ops import Health, Readiness, blueprint
+from service.intake.health import SLOW_SECONDS, WebHealth
+from service.journal.journal import SqliteJournal
+from service.ops import HANG_SECONDS, Health, Readiness, blueprint
 
 
 def health(journal: SqliteJournal, directory: Path, **writer: Any) -> WebHealth:

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
 from service.ports import (
     Conflict,
     Delivery,
@@ -236,7 +236,7 @@ def test_intake_gets_its_turn_while_many_are_settled(
         append(intake, message(f"meanwhile-{len(found)}"))  # would wait for ever while the journal is held
         found.append(intake.totals())
 
-    monkeypatch.setattr("service.journal.time.sleep", between)
+    monkeypatch.setattr("service.journal.journal.time.sleep", between)
     settle(journal, *range(1, 301))
     intake.close()
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
+from service.journal.sqlite import JournalCorrupt, mapped, unfit
 from service.ports import JournalBroken, JournalFull, JournalUnavailable, ParkReason, Totals
-from service.sqlite import JournalCorrupt, mapped, unfit
 from tests.unit.messages import NOW, message
 from tests.unit.test_journal import LIMIT, append, behind_our_back, everything, settle
 
@@ -170,7 +170,7 @@ def test_a_disk_without_room_is_full_not_broken_and_leaves_nothing_behind(tmp_pa
 APPEND_MANY = """
 import sys
 from pathlib import Path
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
 from tests.unit.messages import message
 journal = SqliteJournal(Path(sys.argv[1]), limit=1 << 24, flush=False)
 print("ready", flush=True)
@@ -206,7 +206,7 @@ def test_two_processes_append_at_the_same_time(tmp_path: Path) -> None:
 CREATE = """
 import sys
 from pathlib import Path
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
 sys.stdin.readline()
 print(SqliteJournal(Path(sys.argv[1]), limit=1 << 24).journal_id)
 """

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
 from service.ports import Delivery, Message, ParkReason, State, Totals
 from tests.unit.messages import NOW, message
 from tests.unit.test_journal import LIMIT, everything, kind

@@ -14,12 +14,15 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service import leader as module
-from service.ballast import Ballast
-from service.journal import SqliteJournal
-from service.leader import Chores, Leadership, Pulse
+from service.journal.ballast import Ballast
+from service.journal.journal import SqliteJournal
 from service.metrics import RelayMetrics
 from service.ports import JournalBroken, JournalUnavailable, PauseReason
+from service.relay import chores as module
+from service.relay import leadership, pulse
+from service.relay.chores import Chores
+from service.relay.leadership import Leadership
+from service.relay.pulse import Pulse
 from tests.unit.fake_publisher import FakeKafka
 from tests.unit.messages import NOW, message
 from tests.unit.test_journal import append, behind_our_back, settle
@@ -45,7 +48,7 @@ LEAD = """
 import signal, sys, threading
 from pathlib import Path
 from prometheus_client import Gauge
-from service.leader import Leadership
+from service.relay.leadership import Leadership
 print(Leadership(Path(sys.argv[1]), Gauge("leader", "who leads", registry=None)).wait(threading.Event()), flush=True)
 signal.pause()
 """
@@ -64,7 +67,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture(autouse=True)
 def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STANDBY_SECONDS", 0.001)
+    monkeypatch.setattr(leadership, "STANDBY_SECONDS", 0.001)
 
 
 def test_the_first_to_come_leads(tmp_path: Path) -> None:
@@ -128,6 +131,7 @@ class House:
         self.served: set[str] = set()
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: NOW / 1000 + self.now)
         monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(pulse, "time", clock)
         self.journal = SqliteJournal(directory, limit=1 << 24, flush=False)
         self.ballast = Ballast(directory)
         self.ballast.size = 4096

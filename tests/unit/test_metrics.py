@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from schemas.catalogue import Catalogue
 from schemas.reasons import Reason
 from service.domain.meaning import Flag
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
 from service.metrics import JournalCollector, registry
 from service.ports import Fill, JournalUnavailable
 from tests.metrics import exposed

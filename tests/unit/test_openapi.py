@@ -23,15 +23,17 @@ from schemas.openapi import answers, cases, parts, paths
 from schemas.promise import PROMISE, PROMISE_ZH
 from schemas.reasons import Reason
 from schemas.times import format_time
-from service import api, case_api, docs, edge, ops
-from service.api import Api
-from service.auth import Keys, Role
-from service.casebook import Search
-from service.domain.case_view import view
-from service.domain.cases import Outcome, Phase
+from service import docs, ops
+from service.cases import api as case_api
+from service.cases.casebook import Search
+from service.domain.case import Outcome, Phase
 from service.domain.meaning import Flag
-from service.edge import Gate
-from service.intake import Intake
+from service.domain.view import view
+from service.intake import api, edge
+from service.intake.accept import Intake
+from service.intake.api import Api
+from service.intake.edge import Gate
+from service.intake.keys import Keys, Role
 from service.metrics import WebMetrics
 from service.ports import Conflict, JournalBusy, JournalError, JournalFull, Message, ParkReason, Receipt, State
 from tests.unit.case_stories import RULES, live, ms

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.promise import PROMISE, PROMISE_ZH
 from service import config
-from service.cli import main
+from service.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service import relay as module
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
 from service.metrics import RelayMetrics
 from service.ports import JournalBroken, JournalUnavailable, PauseReason, State, Totals
-from service.relay import Relay
+from service.relay import relay as module
+from service.relay.relay import Relay
 from tests.unit.fake_publisher import NOW, FakeKafka, FakePublisher, plain
 from tests.unit.messages import message
 from tests.unit.test_journal import append

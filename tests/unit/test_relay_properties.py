@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from service import relay as module
-from service.consume import Watermark
-from service.journal import SqliteJournal
+from service.broker.consume import Watermark
+from service.journal.journal import SqliteJournal
 from service.metrics import RelayMetrics
 from service.ports import JournalUnavailable, State
-from service.relay import Relay
+from service.relay import relay as module
+from service.relay.relay import Relay
 from tests.publisher_contract import Written
 from tests.unit.fake_publisher import FakeKafka, FakePublisher, plain
 from tests.unit.messages import message

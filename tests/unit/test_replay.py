@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from service.replay import LONGEST_PAUSE, Outcome, ReplayError, numbered_lines, replay
+from service.cli.replay import LONGEST_PAUSE, Outcome, ReplayError, numbered_lines, replay
 from tests.broker import free_port
 
 Answer = Callable[["Request"], None]

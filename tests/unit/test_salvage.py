@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from schemas import event
-from service.journal import SqliteJournal, set_aside
+from service.journal.journal import SqliteJournal, set_aside
+from service.journal.salvage import Salvaged, opened, salvage
 from service.ports import Conflict, JournalBroken, Message, Receipt
-from service.salvage import Salvaged, opened, salvage
 from tests.unit.messages import message
 
 LIMIT = 1 << 24

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from schemas.words import Stage
-from service.domain.case_view import CaseFlag, flags
-from service.domain.cases import Outcome, apply
+from service.domain.case import Outcome, apply
 from service.domain.standards import (
     Rules,
     Transition,
@@ -17,6 +16,7 @@ from service.domain.standards import (
     next_due_ms,
     running_deadline,
 )
+from service.domain.view import CaseFlag, flags
 from tests.unit.case_stories import ARRIVAL, COMPLETION, DAY, RAILING, RULES, fact, folded, live, ms, short
 
 INCIDENTS = {

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import Histogram
 
-from service import writer as module
-from service.journal import SqliteJournal
+from service.journal import writer as module
+from service.journal.journal import SqliteJournal
+from service.journal.writer import Writer
 from service.ports import (
     Conflict,
     JournalBroken,
@@ -22,7 +23,6 @@ from service.ports import (
     Message,
     Receipt,
 )
-from service.writer import Writer
 from tests.gridgov import until
 from tests.unit.messages import message
 from tests.unit.test_journal import everything, kind

@@ -16,12 +16,12 @@ import orjson
 from schemas.catalogue import Catalogue
 from schemas.times import format_time
 from schemas.words import Kind, Supervision
-from service.casebook import Casebook, Period, Search
+from service.cases.casebook import Casebook, Period, Search
 from service.config import Config
-from service.domain.case_view import view
-from service.domain.cases import Case, Phase
+from service.domain.case import Case, Phase
 from service.domain.standards import Rules
-from service.journal import SqliteJournal
+from service.domain.view import view
+from service.journal.journal import SqliteJournal
 
 WAIT_SECONDS = 10.0
 PAGE = 500

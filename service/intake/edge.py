@@ -10,8 +10,8 @@ from flask import Response, g, request
 from schemas import wire
 from schemas.reasons import Lang, Reason, message
 from schemas.report import Problem
-from service.auth import LOCAL, Keys, Principal, Role
 from service.config import is_loopback
+from service.intake.keys import LOCAL, Keys, Principal, Role
 
 REPORT_BYTES = 256 * 1024
 BATCH_BYTES = 2 * 1024 * 1024

@@ -18,11 +18,11 @@ import orjson
 from schemas.catalogue import Catalogue
 from schemas.times import parse_time
 from schemas.words import Kind, Stage, Supervision
-from service.casebook import Casebook, Page
-from service.domain.case_view import flags
-from service.domain.cases import Campaign, Case, Fact, apply, essence
+from service.cases.casebook import Casebook, Page
+from service.domain.case import Campaign, Case, Fact, apply, essence
 from service.domain.standards import Rules, judge, measure, next_due_ms
-from service.journal import SqliteJournal
+from service.domain.view import flags
+from service.journal.journal import SqliteJournal
 from service.ports import JournalFull, JournalUnavailable, Pending
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.times import format_time
 from schemas.words import Stage
-from service.domain.cases import Case, Fact, Standard
+from service.domain.case import Case, Fact, Standard
 from service.domain.standards import (
     Rules,
     clock,

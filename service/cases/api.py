@@ -11,13 +11,13 @@ from schemas.reasons import Reason
 from schemas.report import IDENTIFIER
 from schemas.times import format_time
 from schemas.words import Kind, Supervision
-from service.auth import Principal, Role
-from service.casebook import Casebook, Search
-from service.domain.case_view import view
-from service.domain.cases import Case, Phase
+from service.cases.casebook import Casebook, Search
+from service.domain.case import Case, Phase
 from service.domain.standards import Rules
-from service.edge import Gate, Refusal, reply
-from service.journal import SqliteJournal
+from service.domain.view import view
+from service.intake.edge import Gate, Refusal, reply
+from service.intake.keys import Principal, Role
+from service.journal.journal import SqliteJournal
 
 ROUTES = ("/v1/cases", "/v1/cases/<case_id>")
 PAGE_CASES, MOST_CASES = 100, 1000

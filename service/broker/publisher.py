@@ -3,7 +3,7 @@
 Order is kept because nothing later can overtake what failed: there is no delivery timeout worth the name (a batch
 that expires lets its successors pass), and the first permanent failure of any batch ends the producer before it
 sends another one. The relay then settles what was delivered and builds a new producer from the lowest message that
-was not. Only `service.publisher`, `service.topics` and `service.consume` know kafka-python.
+was not.
 """
 
 import logging
@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 from kafka import KafkaProducer
 from kafka import errors as kafka
-from kafka.net import KafkaNetClient
 
 from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
+from service.broker.connection import connection
 from service.config import Config
 from service.ports import (
     Delivery,
@@ -51,31 +51,6 @@ TOPIC_FAULTS: dict[type[BaseException], PauseReason] = {
 METADATA_WAIT_MS = 500  # send() blocks this long at most when a topic has just vanished; the topic watch comes first
 NEVER_EXPIRE_MS = 2**31 - 1
 NOT_READY_MS = 50
-# A connection that has not come about by now is tried anew: TCP's own next try may be 8 s and more away, and this is
-# what a report waits for once the network is whole again. The client waits 10 and 30 s; no option says less (3.0.12).
-SETUP_MS, SETUP_MAX_MS = 3_000, 6_000
-
-
-def connection(config: Config) -> dict[str, Any]:
-    """kafka-python's settings for reaching and entering the cluster, for any of its clients."""
-    return {
-        "bootstrap_servers": list(config.kafka_servers),
-        "security_protocol": config.kafka_protocol,
-        "ssl_cafile": config.kafka_ca_file and str(config.kafka_ca_file),
-        "ssl_certfile": config.kafka_cert_file and str(config.kafka_cert_file),
-        "ssl_keyfile": config.kafka_key_file and str(config.kafka_key_file),
-        "sasl_mechanism": config.kafka_sasl_mechanism if config.kafka_protocol.startswith("SASL") else None,
-        "sasl_plain_username": config.kafka_user,
-        "sasl_plain_password": config.kafka_password(),
-        "request_timeout_ms": 10_000,
-        "reconnect_backoff_max_ms": 1_000,
-        "bootstrap_timeout_ms": 5_000,
-        "kafka_client": partial(
-            KafkaNetClient,
-            socket_connection_setup_timeout_ms=SETUP_MS,
-            socket_connection_setup_timeout_max_ms=SETUP_MAX_MS,
-        ),
-    }
 
 
 class KafkaPublisher:

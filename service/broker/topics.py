@@ -12,9 +12,9 @@ from kafka import KafkaAdminClient
 from kafka import errors as kafka
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from service.broker.connection import connection
 from service.config import Config
 from service.ports import PauseReason
-from service.publisher import connection
 
 log = logging.getLogger(__name__)
 

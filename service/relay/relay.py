@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from service.broker.topics import Topic
 from service.metrics import RelayMetrics
 from service.ports import (
     EVERYTHING,
@@ -33,7 +34,6 @@ from service.ports import (
     RecordRefused,
     TopicUnavailable,
 )
-from service.topics import Topic
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ RECORD_OVERHEAD = 512  # bytes of framing and added headers per record, estimate
 
 
 class Watch(Protocol):
-    """What the relay asks of `service.topics.TopicWatch`."""
+    """What the relay asks of `service.broker.topics.TopicWatch`."""
 
     reachable: bool
     topics: dict[str, Topic]

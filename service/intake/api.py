@@ -15,8 +15,8 @@ from schemas.catalogue import Catalogue
 from schemas.reasons import Lang, Reason
 from schemas.report import Problem
 from schemas.times import format_time
-from service.auth import Role
-from service.edge import (
+from service.intake.accept import Intake, Refused
+from service.intake.edge import (
     BATCH_REPORTS,
     NDJSON,
     REPORT_BYTES,
@@ -33,7 +33,7 @@ from service.edge import (
     reply,
     traceparent,
 )
-from service.intake import Intake, Refused
+from service.intake.keys import Role
 from service.metrics import WebMetrics
 from service.ports import (
     Journal,

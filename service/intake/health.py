@@ -1,17 +1,15 @@
-"""Whether a process can do its work, and what of the rest it should mention. Nothing outside is asked."""
+"""Whether the web process can do its work, and what of the rest it should mention. Nothing outside is asked."""
 
 import time
 from pathlib import Path
 
 import orjson
 
-from service.journal import SqliteJournal
-from service.leader import Leadership, Pulse
-from service.ops import Health, Readiness
+from service.journal.journal import SqliteJournal
+from service.journal.writer import Writer
+from service.ops import HANG_SECONDS, Health, Readiness
 from service.ports import JournalError, JournalFull
-from service.writer import Writer
 
-HANG_SECONDS = 30  # a loop that has not turned for so long will not
 SLOW_SECONDS = 5  # a write that takes longer is one that no client waits for
 PULSE_SECONDS = 10  # a relay's file older than this: it is not running, or hangs
 SOFT_MARK = 0.70  # of the journal's room
@@ -58,22 +56,3 @@ class WebHealth:
             return ["relay_silent"]
         reasons = [] if pulse["connected"] else ["kafka_unreachable"]
         return reasons + [f"topic_{why}:{name}" for name, why in sorted(pulse["paused"].items())]
-
-
-class RelayHealth:
-    """A standby is as ready as a leader: it has nothing to do yet."""
-
-    def __init__(self, leadership: Leadership, pulse: Pulse) -> None:
-        self._leadership, self._pulse = leadership, pulse
-
-    def alive(self) -> bool:
-        """Whether a leader's loop still turns; a standby has none."""
-        return not self._leadership.leading or time.time() - self._pulse.last < HANG_SECONDS
-
-    def ready(self) -> Readiness:
-        """Degraded while a leader cannot reach Kafka, or a topic is paused."""
-        if not self._leadership.leading:
-            return Readiness(Health.READY, ("standby",))
-        reasons = [] if self._pulse.connected else ["kafka_unreachable"]
-        reasons += [f"topic_{why}:{name}" for name, why in sorted(self._pulse.paused.items())]
-        return Readiness(Health.DEGRADED if reasons else Health.READY, tuple(reasons))

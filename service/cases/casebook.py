@@ -1,7 +1,7 @@
 """The casebook: cases, outcomes, totals and the fold's cursor in one database file, changed together or not at all.
 
-Written by the fold alone (`service.cases`, in the relay's leader); read by whoever asks. Each row holds a case's whole
-state, and beside it, derived when it is saved, the few columns by which cases are looked for and counted.
+Written by the fold alone (`service.cases.fold`, in the relay's leader); read by whoever asks. Each row holds a case's
+whole state, and beside it, derived when it is saved, the few columns by which cases are looked for and counted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,10 +13,10 @@ from typing import Any
 import orjson
 
 from schemas.words import Stage
-from service.domain import cases as domain
-from service.domain.cases import Case, Phase, Standard
+from service.domain import case as domain
+from service.domain.case import Case, Phase, Standard
 from service.domain.standards import Rules, clock, horizon_ms, next_due_ms, running_deadline
-from service.sqlite import Db, Store
+from service.journal.sqlite import Db, Store
 
 SCHEMA_VERSION = 1
 _SCHEMA = """

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas import event
-from service.journal import SqliteJournal
+from service.journal.journal import SqliteJournal
+from service.journal.sqlite import JournalCorrupt, flush_directory, rows_of
 from service.ports import Conflict, JournalError, JournalFull, Message
-from service.sqlite import JournalCorrupt, flush_directory, rows_of
 
 log = logging.getLogger(__name__)
 

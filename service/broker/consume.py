@@ -9,9 +9,9 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as kafka
 
 from schemas.event import JOURNAL_ID, JOURNAL_SEQ
+from service.broker.connection import connection
+from service.broker.topics import ClusterUnreachable
 from service.config import Config
-from service.publisher import connection
-from service.topics import ClusterUnreachable
 
 POLL_MS = 250
 LOOK_SECONDS = 5.0

@@ -18,20 +18,21 @@ import orjson
 
 from schemas.catalogue import Catalogue
 from schemas.times import format_time
-from service import case_cli, logs
 from service import config as configuration
-from service.auth import Keys, KeysError, Role
-from service.casebook import Period, Search
+from service import logs
+from service.cases.casebook import Period, Search
+from service.cli import cases as case_cli
 from service.config import Config, ConfigError
-from service.journal import SqliteJournal, set_aside
+from service.intake.keys import Keys, KeysError, Role
+from service.journal.journal import SqliteJournal, set_aside
+from service.journal.salvage import salvage
 from service.ports import JournalError
-from service.salvage import salvage
 from service.version import VERSION
 
 if TYPE_CHECKING:
-    from service.consume import Record
+    from service.broker.consume import Record
+    from service.broker.topics import Topic
     from service.domain.standards import Rules
-    from service.topics import Topic
 
 
 PATIENCE_SECONDS = 60.0  # for a broker that is just starting
@@ -134,8 +135,8 @@ def run(config: Config, others: tuple[str, ...]) -> None:
     A process that ends is started again with back-off; when one keeps ending, everything stops with exit code 1.
     For production let systemd or Kubernetes keep `gridgov web` and `gridgov relay` going.
     """
-    from service.leader import pulseless  # noqa: PLC0415
     from service.processes import Child, GaveUp, keep  # noqa: PLC0415
+    from service.relay.pulse import pulseless  # noqa: PLC0415
 
     ours = [
         Child("web", [sys.executable, "-m", "service.cli", "web"]),
@@ -169,7 +170,7 @@ def topics(config: Config, apply: bool) -> None:
     Exits with 1 while anything is. `--apply` creates missing topics with GRIDGOV_TOPIC_PARTITIONS and
     GRIDGOV_TOPIC_REPLICATION; it never changes one that exists.
     """
-    from service.topics import Cluster, ClusterUnreachable, weaknesses  # noqa: PLC0415
+    from service.broker.topics import Cluster, ClusterUnreachable, weaknesses  # noqa: PLC0415
 
     names = Catalogue.load(config.catalogue_dir).topics
     cluster = Cluster(config)
@@ -367,8 +368,8 @@ def replay(  # noqa: PLR0917 - click gives one per option
     Whatever is not answered is sent again under the same report_id, which is always safe; Retry-After is honoured.
     Exits with 1 when reports were refused.
     """
-    from service.replay import ReplayError, numbered_lines  # noqa: PLC0415
-    from service.replay import replay as post  # noqa: PLC0415
+    from service.cli.replay import ReplayError, numbered_lines  # noqa: PLC0415
+    from service.cli.replay import replay as post  # noqa: PLC0415
 
     lines = numbered_lines(file)
     key = key_file.read_text(encoding="ascii").strip() if key_file else None
@@ -399,8 +400,8 @@ def replay(  # noqa: PLR0917 - click gives one per option
 @configured
 def consume(config: Config, from_beginning: bool, as_json: bool, duplicates: bool, idle: float | None) -> None:
     """Read the topics, one line per message, dropping duplicates by journal-seq."""
-    from service.consume import consume as read  # noqa: PLC0415
-    from service.topics import ClusterUnreachable  # noqa: PLC0415
+    from service.broker.consume import consume as read  # noqa: PLC0415
+    from service.broker.topics import ClusterUnreachable  # noqa: PLC0415
 
     count = dropped = 0
     try:
@@ -504,7 +505,3 @@ def _journal(config: Config) -> Iterator[SqliteJournal]:
         yield SqliteJournal(config.data_dir, limit=config.journal_limit)
     except JournalError as error:
         _fail(f"journal: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,8 @@ from typing import Any
 
 import orjson
 
-from service.ballast import reserve
+from service.journal.ballast import reserve
+from service.journal.sqlite import Db, Store, free_bytes, used_bytes
 from service.ports import (
     EVERYTHING,
     Conflict,
@@ -29,7 +30,6 @@ from service.ports import (
     State,
     Totals,
 )
-from service.sqlite import Db, Store, free_bytes, used_bytes
 
 SCHEMA_VERSION = 1
 HARD_MARK, REOPEN_MARK = 0.90, 0.80  # of the limit: refuse new reports above, accept again below

@@ -1,0 +1,1 @@
+"""The Kafka clients. Nothing outside this room knows kafka-python."""

@@ -1,0 +1,1 @@
+"""The journal's second reader: reports folded into cases, kept, searched, shown and counted."""

@@ -1,0 +1,1 @@
+"""The command line `gridgov`: one module for each group of commands."""

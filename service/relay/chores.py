@@ -1,0 +1,79 @@
+"""What a leader does beside publishing: the housekeeping of its journal, between two turns."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from service.broker.topics import TopicWatch
+from service.journal.ballast import Ballast
+from service.journal.journal import SqliteJournal
+from service.metrics import RelayMetrics
+from service.ports import JournalBroken, JournalFull, JournalUnavailable, PauseReason
+from service.relay.pulse import Pulse
+
+log = logging.getLogger(__name__)
+
+LEDGER_SECONDS = 5.0
+CHECKPOINT_SECONDS = 0.25
+TIDY_SECONDS = 60.0
+DAY_MS = 86_400_000
+
+
+class Chores:
+    """The leader's housekeeping between two turns: pulse, ledger, old receipts, free pages; cheap when none is due."""
+
+    def __init__(
+        self,
+        journal: SqliteJournal,
+        pulse: Pulse,
+        watch: TopicWatch,
+        metrics: RelayMetrics,
+        ballast: Ballast,
+        *,
+        paused: Callable[[], Mapping[str, PauseReason]],
+        serve: Callable[[Iterable[str]], None],
+        dedupe_days: int,
+    ) -> None:
+        self._journal, self._pulse, self._watch, self._metrics = journal, pulse, watch, metrics
+        self._ballast, self._paused, self._serve = ballast, paused, serve
+        self._keep_ms = dedupe_days * DAY_MS
+        self._checkpoint_at = 0.0
+        self._count_at = 0.0
+        self._tidy_at = 0.0
+
+    def __call__(self) -> None:
+        """Do what is due."""
+        self._metrics.heartbeat.set_to_current_time()
+        if self._journal.replaced():
+            raise JournalBroken("another file stands in the journal's place")
+        self._pulse.beat(connected=self._watch.reachable, paused=self._paused())
+        try:
+            self._checkpoint()
+            self._count()
+            self._tidy()
+        except (JournalFull, JournalUnavailable) as error:
+            log.warning("housekeeping put off", extra={"error": str(error)})
+
+    def _checkpoint(self) -> None:
+        if time.monotonic() >= self._checkpoint_at:
+            self._checkpoint_at = time.monotonic() + CHECKPOINT_SECONDS
+            self._journal.checkpoint()
+
+    def _count(self) -> None:
+        if time.monotonic() < self._count_at:
+            return
+        totals = self._journal.totals()
+        if totals.mismatch:
+            log.error("ledger mismatch", extra={"messages": totals.mismatch})
+        self._metrics.mismatch.set(totals.mismatch)
+        self._serve(self._journal.topics())
+        self._count_at = time.monotonic() + LEDGER_SECONDS
+
+    def _tidy(self) -> None:
+        if time.monotonic() < self._tidy_at:
+            return
+        more = self._journal.forget(int(time.time() * 1000) - self._keep_ms)
+        if self._journal.fill().oldest is None:
+            self._journal.tidy()
+        self._ballast.restore()
+        self._tidy_at = time.monotonic() + (0.1 if more else TIDY_SECONDS)

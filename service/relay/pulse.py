@@ -1,0 +1,55 @@
+"""The sign of life that a relay leaves beside the journal, for the processes that rely on it."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+
+from service.ports import PauseReason
+
+log = logging.getLogger(__name__)
+
+PULSELESS_SECONDS = 15.0
+
+
+class Pulse:
+    """Tells the other processes, through a small file beside the journal, that the relay lives and how it fares."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "relay.json"
+        self._next = 0.0
+        self.last = time.time()  # when the relay's loop last turned
+        self.connected = False
+        self.paused: Mapping[str, PauseReason] = {}
+
+    def beat(self, *, connected: bool, paused: Mapping[str, PauseReason]) -> None:
+        """Write at most once a second; the file is replaced whole."""
+        self.last, self.connected, self.paused = time.time(), connected, paused
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 1
+        status = {"at": int(time.time() * 1000), "pid": os.getpid(), "connected": connected, "paused": paused}
+        try:
+            self._write(orjson.dumps(status))
+        except OSError as error:  # a full disk: it is the relay that empties it, and must live
+            log.warning("pulse not written", extra={"error": str(error)})
+            with suppress(OSError):
+                os.utime(self._path)
+
+    def _write(self, status: bytes) -> None:
+        draft = self._path.with_suffix(".new")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(status)
+        draft.replace(self._path)
+
+
+def pulseless(directory: Path) -> bool:
+    """Whether a relay has written its pulse in `directory`, and then no more for too long."""
+    try:
+        return time.time() - (directory / "relay.json").stat().st_mtime > PULSELESS_SECONDS
+    except FileNotFoundError:
+        return False
