@@ -52,6 +52,7 @@ check: .venv/.done ## Lint, types, generated files, unit tests
 	$(BIN)/mypy
 	$(BIN)/python -m schemas.generate --check
 	$(BIN)/python -m deploy.grafana.dashboards --check
+	$(BIN)/python -m tests.architecture --check
 	$(PYTEST) -q tests/unit
 
 format: .venv/.done ## Format the code, mend what ruff can
@@ -61,6 +62,7 @@ format: .venv/.done ## Format the code, mend what ruff can
 generate: .venv/.done ## Write the published contract anew (schemas/generated)
 	$(BIN)/python -m schemas.generate
 	$(BIN)/python -m deploy.grafana.dashboards
+	$(BIN)/python -m tests.architecture
 
 lock: .venv/.done ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --universal --python-version 3.11 \

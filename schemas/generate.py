@@ -8,10 +8,11 @@ from typing import Any
 import orjson
 from marshmallow import Schema, fields, missing
 
-from schemas import asyncapi, openapi
+from schemas import asyncapi
 from schemas.catalogue import Catalogue
 from schemas.event import EventSchema
 from schemas.fields import Closed, Items, Json, Leaf
+from schemas.openapi import document
 from schemas.report import SCHEMA
 
 DIRECTORY = Path(__file__).parent / "generated"
@@ -90,7 +91,7 @@ def _yaml(value: Json) -> bytes:
 ARTEFACTS: dict[str, Callable[[], bytes]] = {  # file under generated/ → its bytes
     "report.schema.json": lambda: _pretty(report_schema()),
     "event.schema.json": lambda: _pretty(event_schema()),
-    "openapi.json": lambda: _pretty(openapi.document(report_schema())),
+    "openapi.json": lambda: _pretty(document.document(report_schema())),
     "asyncapi.yaml": lambda: _yaml(asyncapi.document(event_schema(), Catalogue.load())),
 }
 

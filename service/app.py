@@ -15,18 +15,17 @@ from flask import Flask
 
 from schemas.catalogue import Catalogue, CatalogueError
 from schemas.reasons import Reason
-from schemas.words import Stage
 from service import config as configuration
 from service import docs, ops
 from service.broker.publisher import KafkaPublisher
 from service.broker.topics import Cluster, TopicWatch
 from service.cases import api as case_api
 from service.cases.casebook import Casebook
-from service.cases.fold import CaseFold, fingerprint
+from service.cases.fold import CaseFold
 from service.cases.metrics import CaseCollector
+from service.cases.rules import fingerprint, rules_of
 from service.config import Config, ConfigError
 from service.domain.meaning import Flag
-from service.domain.standards import Rules
 from service.intake.accept import Intake
 from service.intake.api import UNMATCHED, Api
 from service.intake.edge import Gate
@@ -119,7 +118,7 @@ def web() -> Flask:
             "no API key: whoever is on this machine may post and read everything; see `gridgov keys add --help`"
         )
     gate = Gate(keys)
-    rules = promises(config, catalogue)
+    rules = rules_of(config, catalogue)
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules), journal, rules)
     app = Api(intake, journal, gate, catalogue, metrics).app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
     _collect_seldom()
@@ -156,7 +155,7 @@ def relay() -> None:
     topics = sorted(
         {*catalogue.topics, *journal.topics()}
     )  # the catalogue may have changed since a report was accepted
-    rules = promises(config, catalogue)
+    rules = rules_of(config, catalogue)
     fold = CaseFold(
         journal,
         lambda: Casebook(config.data_dir, rules),
@@ -214,12 +213,6 @@ def room(config: Config) -> int:
     """Bytes the journal may take: what is configured, or most of a smaller file system."""
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     return min(config.journal_limit, shutil.disk_usage(config.data_dir).total * 3 // 4)
-
-
-def promises(config: Config, catalogue: Catalogue) -> Rules:
-    """The district's standards as cases are judged by them."""
-    clocks = {"repair": Stage(config.repair_clock), "incident": Stage(config.incident_clock)}
-    return Rules(catalogue.limit, grace_ms=config.case_grace * 1000, clock_start=clocks)
 
 
 def _take_turns() -> None:

@@ -11,8 +11,9 @@ from schemas.reasons import Reason
 from service import docs, ops
 from service.cases import api as case_api
 from service.cases.casebook import Casebook
-from service.cases.fold import CaseFold, fingerprint
+from service.cases.fold import CaseFold
 from service.cases.metrics import CaseCollector
+from service.cases.rules import fingerprint
 from service.domain.meaning import Flag
 from service.domain.standards import Rules
 from service.intake.api import UNMATCHED, Api

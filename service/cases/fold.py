@@ -10,12 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Any
 
 import orjson
 
-from schemas.catalogue import Catalogue
 from schemas.times import parse_time
 from schemas.words import Kind, Stage, Supervision
 from service.cases.casebook import Casebook, Page
@@ -34,12 +32,6 @@ STRIP_SECONDS = 60.0
 JOIN_SECONDS = 10.0
 WAIT_SECONDS = 1.0  # after a transaction that could not be written
 BROKEN_SECONDS = 10.0  # before a casebook that cannot be trusted is opened anew
-
-
-def fingerprint(catalogue: Catalogue, rules: Rules) -> str:
-    """The same for the same promises: while it is, no case needs to be looked at again."""
-    said = (catalogue.standards, rules.grace_ms, sorted(rules.clock_start.items()))
-    return blake2b(repr(said).encode(), digest_size=8).hexdigest()
 
 
 class CaseFold:

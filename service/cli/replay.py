@@ -1,13 +1,18 @@
 """`gridgov replay`: posts a file of reports the way a careful platform would; repeats are safe, so it repeats."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import click
 import orjson
 import urllib3
+
+from service.cli.command import configured, fail
+from service.config import Config
 
 RETRY_STATUS = (429, 502, 503, 504)
 LONGEST_PAUSE = 2.0  # seconds between two tries, unless the server asks for more
@@ -37,7 +42,7 @@ def numbered_lines(path: Path) -> list[tuple[int, bytes]]:
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def replay(
+def send(
     lines: Sequence[tuple[int, bytes]],
     url: str,
     *,
@@ -95,3 +100,40 @@ def _read(status: int, data: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict) or (status in (202, 207) and "results" not in answer):
         raise ReplayError(f"status {status}, and an answer that cannot be read: is this gridgov?")
     return answer
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--url", help="Where the API is; default this machine's.")
+@click.option("--key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the API key.")
+@click.option("--batch", type=click.IntRange(1, 1000), default=100, show_default=True, help="Reports per request.")
+@click.option("--tries", type=click.IntRange(0, 10000), default=100, show_default=True, help="Before giving up.")
+@configured
+def replay(  # noqa: PLR0917 - click gives one per option
+    config: Config, file: Path, url: str | None, key_file: Path | None, batch: int, tries: int
+) -> None:
+    """Post the reports of FILE (NDJSON, one per line), in order.
+
+    Whatever is not answered is sent again under the same report_id, which is always safe; Retry-After is honoured.
+    Exits with 1 when reports were refused.
+    """
+
+    lines = numbered_lines(file)
+    key = key_file.read_text(encoding="ascii").strip() if key_file else None
+    with click.progressbar(length=len(lines), label=file.name, file=sys.stderr, show_pos=True) as bar:
+        try:
+            outcome = send(
+                lines,
+                url or f"http://{config.host}:{config.port}",
+                key=key,
+                batch=batch,
+                tries=tries,
+                progress=bar.update,
+            )
+        except ReplayError as error:
+            fail(f"\nstopped: {error}\nwhat was answered is safe; run it again to send the rest")
+    click.echo(f"accepted {outcome.accepted}  duplicate {outcome.duplicates}  refused {len(outcome.refused)}")
+    for line, status, code, details in outcome.refused:
+        click.echo(f"  line {line}: {status} {code} {details}")
+    if outcome.refused:
+        sys.exit(1)

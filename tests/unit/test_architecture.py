@@ -1,22 +1,14 @@
-"""The house rules that a reader relies on, read from the source itself."""
+"""The house rules that a reader relies on, read from the source itself; the rooms are in `tests/architecture.py`."""
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SOURCES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for package in ("schemas", "service")
-    for path in (ROOT / package).rglob("*.py")
-}
-SERVICE = sorted(name for name in SOURCES if name.startswith("service."))
+from tests.architecture import PAGE, ROOMS, ROOT, SOURCES, arrows, circles, imports, named, page, room, tree
+
 TOP_LEVEL = {
     *("pyproject.toml", "service", "schemas", "tests", "deploy", "Makefile"),
     *("README.md", "README.zh-CN.md", "CHANGELOG.md", "LICENSE", "requirements.lock"),
@@ -24,118 +16,97 @@ TOP_LEVEL = {
 }
 MADE_BY_TOOLS = {".venv", "var", "dist", "build", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
 
-# What each may import of service, at most, whatever else is forbidden to none; a module missing here is only kept
-# from importing in circles and from the libraries that are not its own.
-MAY_IMPORT = {
-    "service.ports": set[str](),
-    "service.config": set[str](),
-    "service.intake.keys": set[str](),
-    "service.journal.writer": {"service.ports"},
-    "service.journal.sqlite": {"service.ports"},
-    "service.journal.journal": {"service.journal.ballast", "service.ports", "service.journal.sqlite"},
-    "service.broker.publisher": {"service.ports", "service.config", "service.broker.connection"},
-    "service.relay.relay": {"service.ports", "service.metrics", "service.broker.topics"},
-    "service.intake.accept": {"service.ports", "service.metrics", "service.domain.meaning"},
-}
+# library → the rooms or modules that may know it
 LIBRARY_OF = {
-    "kafka": {f"service.broker.{name}" for name in ("connection", "publisher", "topics", "consume")},
+    "kafka": {"service.broker", "deploy.kafka"},
     "apsw": {"service.journal.sqlite"},
-    "granian": {"service.cli.main"},
-    "click": {"service.cli.main", "service.cli.cases"},
+    "granian": {"service.cli.serve"},
+    "click": {"service.cli", "deploy.kafka"},
     "urllib3": {"service.cli.replay"},
+    "marshmallow": {"schemas"},
+    "apispec": {"schemas"},
 }
-# The command line is the root of its own small programs; salvage makes the journal that stands in for a corrupt one.
-BUILDERS = {"service.app", "service.cli.main", "service.cli.cases", "service.journal.salvage"}
+# What builds the parts: the command line is the root of its own small programs; salvage makes the journal that stands
+# in for a corrupt one.
+BUILDERS = {"service.app", "service.cli", "service.journal.salvage"}
+NOT_PURE = {"os", "time", "logging", "socket", "random", "secrets", "subprocess", "threading"}
 
 
-@cache
-def tree(module: str) -> ast.Module:
-    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+def within(module: str, places: set[str]) -> bool:
+    return any(f"{module}.".startswith(f"{place}.") for place in places)
 
 
-@cache
-def imports(module: str, *, lazy: bool = True) -> frozenset[str]:
-    """The modules that `module` imports, in full; with `lazy`, also inside functions."""
-    body = ast.walk(tree(module)) if lazy else iter(tree(module).body)
-    found = set[str]()
-    for node in body:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(filter(None, ["schemas.catalogue" if node.level else "", node.module]))
-            inside = {f"{base}.{alias.name}" for alias in node.names} & SOURCES.keys()
-            found |= inside or {base}
-    return frozenset(found)
+def test_every_module_has_a_room() -> None:
+    assert [module for module in SOURCES if room(module) is None] == ["service", "deploy"]
 
 
-def of_service(module: str) -> set[str]:
-    return {name for name in imports(module) if name.startswith("service") and name != "service.version"}
+@pytest.mark.parametrize("one", ROOMS)
+def test_a_room_imports_only_what_it_may(one: str) -> None:
+    assert arrows()[one] <= ROOMS[one]
 
 
-def test_schemas_know_nothing_of_the_service() -> None:
-    for module in SOURCES:
-        if module.startswith("schemas"):
-            assert of_service(module) == set(), module
+@pytest.mark.parametrize("one", ROOMS)
+def test_a_room_may_import_nothing_that_it_does_not(one: str) -> None:
+    """What nobody uses any more is no longer allowed: the table is the picture."""
+    assert ROOMS[one] <= arrows()[one]
 
 
-def test_the_domain_is_pure() -> None:
-    allowed = sys.stdlib_module_names - {"os", "time", "logging", "socket", "random", "secrets", "subprocess"}
-    for module in SERVICE:
-        if module.startswith("service.domain"):
-            for name in imports(module):
-                assert name.split(".")[0] in allowed | {"schemas"} or name.startswith("service.domain"), (module, name)
+def test_no_arrow_goes_upward() -> None:
+    order = list(ROOMS)
 
-
-@pytest.mark.parametrize("module", MAY_IMPORT)
-def test_imports_go_one_way(module: str) -> None:
-    assert of_service(module) <= MAY_IMPORT[module]
+    assert [(one, there) for one in ROOMS for there in ROOMS[one] if order.index(there) >= order.index(one)] == []
 
 
 def test_nothing_imports_in_circles() -> None:
-    def below(module: str, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        if module in path:
-            yield (*path, module)
-            return
-        for name in imports(module, lazy=False) & SOURCES.keys():
-            yield from below(name, (*path, module))
-
-    for module in SERVICE:
-        assert next(below(module, ()), None) is None
+    assert circles({module: imports(module) for module in SOURCES}) == []
 
 
-def test_the_api_never_touches_kafka() -> None:
-    def reached(module: str) -> set[str]:
-        return {module}.union(*(reached(name) for name in imports(module) & SOURCES.keys()))
-
-    for module in (
-        "service.intake.api",
-        "service.cases.api",
-        "service.intake.accept",
-        "service.journal.writer",
-        "service.journal.journal",
-    ):
-        assert not reached(module) & LIBRARY_OF["kafka"], module
+def test_circles_are_found() -> None:
+    assert circles({"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}) == [{"b", "c"}]
 
 
-def test_only_the_roots_know_the_composition_root() -> None:
-    for module in SERVICE:
-        assert not {"service.app", "service.cli.main"} & of_service(module) or module.startswith("service.cli"), module
+def test_the_picture_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def test_the_domain_is_pure() -> None:
+    for module in SOURCES:
+        if within(module, {"service.domain"}):
+            for name in named(module):
+                assert name.split(".")[0] in (sys.stdlib_module_names - NOT_PURE) | {"schemas", "service"}, module
+
+
+def test_the_request_path_never_touches_kafka() -> None:
+    def reached(start: str) -> set[str]:
+        seen, left = set[str](), [start]
+        while left:
+            new = named(left.pop()) - seen
+            seen |= new
+            left += new & SOURCES.keys()
+        return {name.split(".")[0] for name in seen}
+
+    for module in SOURCES:
+        if within(module, {"service.intake", "service.journal", "service.cases"}):
+            assert "kafka" not in reached(module), module
 
 
 @pytest.mark.parametrize("library", LIBRARY_OF)
-def test_each_library_has_its_modules(library: str) -> None:
-    users = {module for module in SOURCES if any(name.split(".")[0] == library for name in imports(module))}
+def test_each_library_has_its_place(library: str) -> None:
+    users = {module for module in SOURCES if any(name.split(".")[0] == library for name in named(module))}
 
-    assert users == LIBRARY_OF[library]
+    assert users
+    assert {module for module in users if not within(module, LIBRARY_OF[library])} == set()
 
 
 def test_only_the_composition_root_builds_the_parts() -> None:
-    parts = {name for name in built_in("service.app") if any(defines(module, name) for module in SERVICE)}
-    parts -= {"Stage", "Rules", "ConfigError"}  # values, not parts
+    ours = {module for module in SOURCES if within(module, {"service"})}
+    parts = {name for name in built_in("service.app") if any(defines(module, name) for module in ours)}
+    parts -= {"ConfigError"}  # a value, not a part
     assert {"SqliteJournal", "Writer", "Intake", "Api", "Relay", "KafkaPublisher", "TopicWatch"} <= parts
 
-    for module in set(SERVICE) - BUILDERS:
-        assert built_in(module) & parts == set(), module
+    for module in ours:
+        if not within(module, BUILDERS):
+            assert built_in(module) & parts == set(), module
 
 
 def built_in(module: str) -> set[str]:
@@ -149,9 +120,11 @@ def defines(module: str, name: str) -> bool:
 
 def test_no_options_are_read_behind_the_configuration() -> None:
     """Only the roots look at the environment; `version` at what the image was built from."""
-    readers = {module for module in SERVICE if "os.environ" in ast.unparse(tree(module))}
+    readers = {
+        module for module in SOURCES if within(module, {"service"}) and "os.environ" in ast.unparse(tree(module))
+    }
 
-    assert readers <= {"service.app", "service.cli.main", "service.cli.cases", "service.version"}
+    assert readers == {"service.app", "service.cli.command", "service.cli.main", "service.version"}
 
 
 def test_the_top_level_is_closed() -> None:

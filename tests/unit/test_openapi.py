@@ -17,9 +17,10 @@ from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Response
 
-from schemas import generate, openapi
+from schemas import generate
 from schemas.catalogue import Catalogue
 from schemas.openapi import answers, cases, parts, paths
+from schemas.openapi import document as openapi
 from schemas.promise import PROMISE, PROMISE_ZH
 from schemas.reasons import Reason
 from schemas.times import format_time

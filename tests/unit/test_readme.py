@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from schemas.promise import PROMISE, PROMISE_ZH
@@ -34,7 +35,7 @@ def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
 
 def test_the_readme_or_the_changelog_names_every_command() -> None:
     text = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "CHANGELOG.md"))
-    assert [name for name in main.commands if not re.search(rf"\b{name}\b", text)] == []
+    assert [name for name in main.list_commands(click.Context(main)) if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_every_make_target_that_the_readme_names_exists() -> None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from service.cli.replay import LONGEST_PAUSE, Outcome, ReplayError, numbered_lines, replay
+from service.cli.replay import LONGEST_PAUSE, Outcome, ReplayError, numbered_lines, send
 from tests.broker import free_port
 
 Answer = Callable[["Request"], None]
@@ -135,7 +135,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def post(server: Server, count: int = 5, *, batch: int = 2, tries: int = 10, key: str | None = None) -> Outcome:
     lines = [(number, b"r-%d" % number) for number in range(1, count + 1)]
-    return replay(lines, server.url, key=key, batch=batch, tries=tries, progress=lambda _: None)
+    return send(lines, server.url, key=key, batch=batch, tries=tries, progress=lambda _: None)
 
 
 def test_the_lines_go_out_in_order_and_in_batches(server: Server) -> None:
@@ -157,7 +157,7 @@ def test_the_key_goes_along_if_there_is_one(server: Server, key: str | None) -> 
 def test_progress_is_told_line_by_line(server: Server) -> None:
     told: list[int] = []
 
-    replay([(1, b"a"), (2, b"b"), (3, b"c")], server.url, key=None, batch=2, tries=0, progress=told.append)
+    send([(1, b"a"), (2, b"b"), (3, b"c")], server.url, key=None, batch=2, tries=0, progress=told.append)
 
     assert told == [2, 1]
 
@@ -225,7 +225,7 @@ def test_it_gives_up_on_a_server_that_only_drops(server: Server) -> None:
 
 def test_nobody_listening_is_told() -> None:
     with pytest.raises(ReplayError, match=r"127\.0\.0\.1"):
-        replay([(1, b"a")], f"http://127.0.0.1:{free_port()}", key=None, batch=1, tries=1, progress=lambda _: None)
+        send([(1, b"a")], f"http://127.0.0.1:{free_port()}", key=None, batch=1, tries=1, progress=lambda _: None)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 413, 415, 500])

@@ -1,0 +1,129 @@
+"""`gridgov journal`: what is in it, and helping on what is stuck there."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import click
+import orjson
+
+from schemas.times import format_time
+from service.cli.command import configured, fail
+from service.config import Config
+from service.journal.journal import SqliteJournal, set_aside
+from service.journal.salvage import salvage
+from service.ports import JournalError
+
+
+@click.group()
+def journal() -> None:
+    """Look into the journal, and help parked messages on."""
+
+
+@journal.command("status")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@configured
+def journal_status(config: Config, as_json: bool) -> None:
+    """Show how many reports are accepted, settled, pending and parked, and whether the ledger adds up."""
+    with _journal(config) as store:
+        totals, fill = store.totals(), store.fill()
+    shown = {
+        "journal_id": store.journal_id,
+        **asdict(totals),
+        "used_bytes": fill.used,
+        "limit_bytes": fill.limit,
+        "oldest_pending_at": fill.oldest and format_time(fill.oldest),
+    }
+    if as_json:
+        click.echo(orjson.dumps(shown))
+    else:
+        for name, value in shown.items():
+            click.echo(f"{name:18} {'-' if value is None else value}")
+    if totals.mismatch:
+        fail(f"the ledger is off by {totals.mismatch}: rows have left the journal behind gridgov's back")
+
+
+@journal.command("parked")
+@configured
+def journal_parked(config: Config) -> None:
+    """List the messages that Kafka would not take, with the reason."""
+    with _journal(config) as store:
+        found = store.parked()
+    for one in found:
+        click.echo(
+            f"{one.seq}  {format_time(one.parked_at)}  {one.topic}  case {one.case_id}  report {one.report_id} of"
+            f" {one.sender}  {one.size} bytes  {one.reason}: {one.detail}"
+        )
+    if not found:
+        click.echo("nothing is parked", err=True)
+
+
+@journal.command("requeue")
+@click.argument("seqs", nargs=-1, type=int)
+@click.option("--all", "everything", is_flag=True, help="Every parked message.")
+@configured
+def journal_requeue(config: Config, seqs: tuple[int, ...], everything: bool) -> None:
+    """Try parked messages again, after what made Kafka refuse them was mended.
+
+    Each gets a new journal-seq at the end of the line, so that consumers do not take it for a duplicate.
+    """
+    with _journal(config) as store:
+        chosen = [one.seq for one in store.parked()] if everything else list(seqs)
+        moved = store.requeue(chosen)
+    for old, new in moved.items():
+        click.echo(f"{old} -> {new}")
+    unknown = [str(seq) for seq in chosen if seq not in moved]
+    if unknown:
+        fail(f"not parked: {', '.join(unknown)}")
+
+
+@journal.command("drain")
+@click.option("--timeout", type=float, default=300, show_default=True, help="Seconds to wait.")
+@configured
+def journal_drain(config: Config, timeout: float) -> None:
+    """Wait until nothing is pending, e.g. before this machine is taken away. Stop sending to it first.
+
+    Exits with 1 when reports are still pending or parked after the time-out, saying how many.
+    """
+    with _journal(config) as store:
+        left = before = store.fill().pending
+        with click.progressbar(length=before, label="published", file=sys.stderr, show_pos=True) as bar:
+            end = time.monotonic() + timeout
+            while left and time.monotonic() < end:
+                time.sleep(0.2)
+                left, last = store.fill().pending, left
+                bar.update(max(0, last - left))
+        parked = len(store.parked())
+    if left:
+        fail(f"{left} reports still pending after {timeout:.0f} s: is the relay running, does Kafka answer?")
+    if parked:
+        fail(f"nothing is pending, but {parked} reports are parked: see `gridgov journal parked`")
+    click.echo("drained: everything accepted is in Kafka")
+
+
+@journal.command("salvage")
+@configured
+def journal_salvage(config: Config) -> None:
+    """Bring back what a corrupt journal that was set aside still holds. Safe to repeat, and while the service runs."""
+    with _journal(config) as store:
+        found = set_aside(config.data_dir)
+        for aside in found:
+            done = salvage(aside, store)
+            click.echo(f"{aside}: {done.brought} reports brought back, {done.known} were known; the files stay there")
+            if lost := done.conflicts + done.damaged:
+                told = f"{done.conflicts} of another content than their id now stands for, {done.damaged} damaged"
+                click.echo(f"{lost} were left there ({told}); the log names them", err=True)
+    if not found:
+        click.echo("no journal was set aside", err=True)
+
+
+@contextmanager
+def _journal(config: Config) -> Iterator[SqliteJournal]:
+    if not (config.data_dir / "journal.sqlite3").exists():
+        fail(f"no journal in {config.data_dir} (GRIDGOV_DATA_DIR)")
+    try:
+        yield SqliteJournal(config.data_dir, limit=config.journal_limit)
+    except JournalError as error:
+        fail(f"journal: {error}")
