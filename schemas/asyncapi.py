@@ -151,6 +151,6 @@ def example() -> Json:
     """The golden event under the headers it would have."""
     payload = orjson.loads((EXAMPLES / "event.json").read_bytes())
     report = load(orjson.loads((EXAMPLES / "valid" / "full.json").read_bytes()), now_ms=2**62)
-    known = {name: value.decode() for name, value in event.headers(report, sender="district-platform")}
+    known = {name: value.decode() for name, value in event.unpacked(event.headers(report, sender="district-platform"))}
     ours = {event.JOURNAL_ID: "6f0d1c4b7a5e4b0f9c3d2e1f0a9b8c7d", event.JOURNAL_SEQ: "1042", event.ATTEMPT: "1"}
     return {"headers": known | ours, "payload": payload}

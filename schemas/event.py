@@ -113,16 +113,22 @@ def fingerprint(value: bytes) -> bytes:
     return digest({name: part for name, part in known.items() if name not in ADDED})
 
 
-def headers(report: Report, *, sender: str, traceparent: str | None = None) -> list[tuple[str, bytes]]:
-    """The headers known when the report is accepted; the relay adds journal-id, journal-seq and attempt."""
-    known = {
-        "ce_specversion": "1.0",
-        "ce_id": report.report_id,
-        "ce_source": sender,
-        "ce_type": f"gridgov.{report.kind}.{report.stage}",
-        "ce_time": format_time(report.occurred_at_ms),
-        "content-type": "application/json",
-    }
-    if traceparent:
-        known["traceparent"] = traceparent
-    return [(name, value.encode()) for name, value in known.items()]
+def headers(report: Report, *, sender: str, traceparent: str | None = None) -> bytes:
+    """The headers known when the report is accepted, packed; the relay adds journal-id, journal-seq and attempt.
+
+    Packed they are their values, a line each, in the order of `HEADERS`; none of them can hold a newline.
+    """
+    known = (
+        "1.0",
+        report.report_id,
+        sender,
+        f"gridgov.{report.kind}.{report.stage}",
+        report.canonical["occurred_at"],
+        "application/json",
+    )
+    return "\n".join((*known, traceparent) if traceparent else known).encode()
+
+
+def unpacked(packed: bytes) -> list[tuple[str, bytes]]:
+    """The headers that `headers` has packed, by name."""
+    return list(zip(HEADERS, packed.split(b"\n"), strict=False))

@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -33,6 +32,7 @@ from service.intake.health import WebHealth
 from service.intake.keys import Keys, KeysError
 from service.journal.ballast import Ballast
 from service.journal.journal import SqliteJournal
+from service.journal.room import room
 from service.journal.salvage import opened
 from service.journal.sqlite import unfit
 from service.journal.writer import Writer
@@ -103,7 +103,7 @@ def web() -> Flask:
         reasons=list(Reason),
         flags=list(Flag),
     )
-    journal = opened(config.data_dir, limit=room(config))
+    journal = opened(config.data_dir, limit=room(config.data_dir, config.journal_limit))
     told.register(JournalCollector(journal))
     writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop)
     intake = Intake(
@@ -188,9 +188,9 @@ def relay() -> None:
         pulse,
         watch,
         metrics,
-        ballast,
         paused=mover.paused,
         serve=serve,
+        restore=ballast.restore,
         dedupe_days=config.dedupe_days,
     )
     _collect_seldom()
@@ -201,18 +201,13 @@ def relay() -> None:
 
 def _opened(config: Config, ballast: Ballast) -> SqliteJournal:
     """The relay's journal. On a full disk SQLite cannot even open it: then the ballast makes the room."""
+    limit = room(config.data_dir, config.journal_limit)
     try:
-        return SqliteJournal(config.data_dir, limit=room(config), flush=False)
+        return SqliteJournal(config.data_dir, limit=limit, flush=False)
     except JournalError:
         if not ballast.release():
             raise
-        return SqliteJournal(config.data_dir, limit=room(config), flush=False)
-
-
-def room(config: Config) -> int:
-    """Bytes the journal may take: what is configured, or most of a smaller file system."""
-    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return min(config.journal_limit, shutil.disk_usage(config.data_dir).total * 3 // 4)
+        return SqliteJournal(config.data_dir, limit=limit, flush=False)
 
 
 def _take_turns() -> None:

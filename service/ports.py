@@ -1,13 +1,13 @@
 """The values and protocols between the parts: what a message is, what a journal and a publisher promise.
 
-Times are Unix milliseconds, sizes bytes. `Journal` is kept by `service.journal.journal`, `Publisher` by
-`service.broker.publisher`; each has a fake in the tests that passes the same contract suite as the real one.
+Times are Unix milliseconds, sizes bytes. The four sides of the journal are kept by `service.journal`, `Publisher` and
+`TopicWatch` by `service.broker`; a fake in the tests passes the same contract suite as the real one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 EVERYTHING = 2**63 - 1  # a seq above all others
 
@@ -38,8 +38,7 @@ class PauseReason(StrEnum):
     CLOCK_WRONG = "clock_wrong"  # Kafka refuses the time of day that we stamp on records
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One validated report on its way to Kafka: exactly what will be published, and who sent it."""
 
     sender: str
@@ -47,13 +46,13 @@ class Message:
     fingerprint: bytes  # 16 bytes; the same for the same content
     case_id: str  # the Kafka key
     topic: str
-    headers: bytes  # the static record headers as a JSON object of strings
+    headers: bytes  # the static record headers, packed (`schemas.event.pack`)
     value: bytes  # the record's value, byte for byte
     received_at: int
+    fact: bytes | None = None  # what its case needs of it, packed (`domain.fact`); None: it is in the value
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """A message as the relay reads it from the journal."""
 
     seq: int
@@ -72,8 +71,19 @@ class Pending:
         return len(self.value) + len(self.headers) + len(self.case_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Entry(NamedTuple):
+    """A message as the cases read it from the journal."""
+
+    seq: int
+    case_id: str
+    received_at: int
+    sender: str
+    report_id: str
+    fact: bytes | None
+    value: bytes | None  # only where there is no fact
+
+
+class Receipt(NamedTuple):
     """What the journal knows of one accepted report."""
 
     report_id: str
@@ -95,8 +105,7 @@ class Conflict:
     report_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """Kafka has acknowledged this message."""
 
     seq: int
@@ -203,8 +212,8 @@ class Failure:
         return self.refused is not None or self.paused is not None
 
 
-class Journal(Protocol):
-    """Both sides of the journal. Every method may raise `JournalError`."""
+class Inbox(Protocol):
+    """The journal as intake sees it. Every method may raise `JournalError`."""
 
     @property
     def closed_to_new(self) -> bool:
@@ -223,13 +232,21 @@ class Journal(Protocol):
     def receipt(self, sender: str, report_id: str) -> Receipt | None:
         """The sender's own receipt, or None."""
 
+
+class Outbox(Protocol):
+    """The journal as the relay sees it. Every method may raise `JournalError`."""
+
     def pending(self, topic: str, after: int, limit: int) -> list[Pending]:
         """At most `limit` pending messages of a topic with seq > `after`, in seq order."""
+
+    def topics(self) -> list[str]:
+        """The topics that anything pending is for."""
 
     def hand_over(self, upto: Mapping[str, int], settled: Iterable[Delivery], folded: int) -> None:
         """Mark deliveries, and note per topic the highest seq that is about to be handed to Kafka.
 
-        A settled message leaves the journal once the cases have it too: when its seq is at most `folded`.
+        A settled message leaves the journal once the cases have it too: when its seq is at most `folded`. Intake waits
+        meanwhile, so bring a few at a time.
         """
 
     def reattempt(self) -> None:
@@ -239,7 +256,78 @@ class Journal(Protocol):
         """Move a pending message aside."""
 
     def version(self) -> int:
-        """A number that changes whenever anybody commits."""
+        """A number that changes whenever anybody commits; costs microseconds."""
+
+
+class Feed(Protocol):
+    """The journal as the cases see it. Every method may raise `JournalError`."""
+
+    @property
+    def journal_id(self) -> str:
+        """Which journal it is: a seq means something only together with it."""
+
+    def after(self, seq: int, limit: int) -> list[Entry]:
+        """At most `limit` messages beyond `seq` that the cases may not have yet, pending, settled or parked, by seq."""
+
+    def marks(self) -> tuple[int, int]:
+        """The highest seq ever given, and the highest whose row may be gone because the cases had it."""
+
+
+class Upkeep(Protocol):
+    """The journal as its housekeeping sees it. Every method may raise `JournalError`."""
+
+    def totals(self) -> Totals:
+        """The ledger, counted row by row: O(pending + parked)."""
+
+    def fill(self) -> Fill:
+        """How full it is; cheap enough for every scrape (nothing is counted row by row)."""
+
+    def forget(self, before: int) -> int:
+        """Drop some of the oldest receipts, of those settled before `before`; how many went."""
+
+    def checkpoint(self) -> None:
+        """Copy what was written lately to where it belongs, so that no commit has to stop for it."""
+
+    def tidy(self) -> None:
+        """Give free pages back to the disk; for an idle moment."""
+
+    def replaced(self) -> bool:
+        """Whether another journal stands in this one's place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic as the cluster describes it; `partitions` is 0 when there is none."""
+
+    name: str
+    partitions: int = 0
+    replication: int = 0
+    in_sync: int = 0  # the smallest number of in-sync replicas over its partitions
+    leaderless: bool = False
+    writable: bool = True
+    min_in_sync: int = 1
+    max_message_bytes: int = 1_048_588
+
+    @property
+    def pause(self) -> PauseReason | None:
+        """Why nothing can be published to it now, or None."""
+        if not self.writable:
+            return PauseReason.UNAUTHORISED
+        if self.partitions == 0:
+            return PauseReason.MISSING
+        if self.leaderless:
+            return PauseReason.LEADERLESS
+        return PauseReason.TOO_FEW_REPLICAS if self.in_sync < self.min_in_sync else None
+
+
+class TopicWatch(Protocol):
+    """What the relay asks of the cluster, as of its last answer."""
+
+    reachable: bool
+    topics: dict[str, Topic]
+
+    def pause(self, name: str) -> PauseReason | None:
+        """Why nothing can be published to a topic, or None."""
 
 
 class Publisher(Protocol):

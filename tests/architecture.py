@@ -39,9 +39,8 @@ ROOMS: dict[str, set[str]] = {
         "service.domain": SCHEMAS,
         "service.broker": "schemas service.config service.ports",
         "service.journal": "schemas service.ports",
-        "service.intake": f"{SCHEMAS} service.config service.domain service.journal service.metrics service.ops"
-        " service.ports",
-        "service.relay": "service.broker service.journal service.metrics service.ops service.ports",
+        "service.intake": f"{SCHEMAS} service.config service.domain service.metrics service.ops service.ports",
+        "service.relay": "service.metrics service.ops service.ports",
         "service.cases": f"{SCHEMAS} service.config service.domain service.intake service.journal service.ports",
         "service.app": f"{SCHEMAS} service.config service.ports service.docs service.domain service.metrics service.ops"
         " service.processes service.journal service.intake service.broker service.relay service.cases",

@@ -14,10 +14,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import orjson
 from kafka import KafkaProducer
 from kafka import errors as kafka
 
+from schemas import event
 from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
 from service.broker.connection import connection
 from service.config import Config
@@ -124,9 +124,8 @@ class KafkaPublisher:
         self._producer._sender.force_close()
 
     def _headers(self, message: Pending) -> list[tuple[str, bytes]]:
-        headers = [(name, value.encode()) for name, value in orjson.loads(message.headers).items()]
         return [
-            *headers,
+            *event.unpacked(message.headers),
             (JOURNAL_ID, self._journal_id),
             (JOURNAL_SEQ, b"%d" % message.seq),
             (ATTEMPT, b"%d" % message.attempt),

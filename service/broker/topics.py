@@ -4,7 +4,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from service.broker.connection import connection
 from service.config import Config
-from service.ports import PauseReason
+from service.ports import PauseReason, Topic
 
 log = logging.getLogger(__name__)
 
@@ -23,31 +22,6 @@ WATCH_SECONDS = 2.0
 
 class ClusterUnreachable(Exception):
     """No broker answered, or not in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """One topic as the cluster describes it; `partitions` is 0 when there is none."""
-
-    name: str
-    partitions: int = 0
-    replication: int = 0
-    in_sync: int = 0  # the smallest number of in-sync replicas over its partitions
-    leaderless: bool = False
-    writable: bool = True
-    min_in_sync: int = 1
-    max_message_bytes: int = 1_048_588
-
-    @property
-    def pause(self) -> PauseReason | None:
-        """Why nothing can be published to it now, or None."""
-        if not self.writable:
-            return PauseReason.UNAUTHORISED
-        if self.partitions == 0:
-            return PauseReason.MISSING
-        if self.leaderless:
-            return PauseReason.LEADERLESS
-        return PauseReason.TOO_FEW_REPLICAS if self.in_sync < self.min_in_sync else None
 
 
 class Cluster:

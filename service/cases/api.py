@@ -17,7 +17,7 @@ from service.domain.standards import Rules
 from service.domain.view import view
 from service.intake.edge import Gate, Refusal, reply
 from service.intake.keys import Principal, Role
-from service.journal.journal import SqliteJournal
+from service.ports import Feed
 
 ROUTES = ("/v1/cases", "/v1/cases/<case_id>")
 PAGE_CASES, MOST_CASES = 100, 1000
@@ -34,7 +34,7 @@ _WHOLE = re.compile("[0-9]{1,9}")  # int() refuses thousands of digits
 class CaseReader:
     """What is known of cases now. Opens the casebook when first asked: intake must not depend on it."""
 
-    def __init__(self, open_casebook: Callable[[], Casebook], journal: SqliteJournal, rules: Rules) -> None:
+    def __init__(self, open_casebook: Callable[[], Casebook], journal: Feed, rules: Rules) -> None:
         self._open, self._journal, self._rules = open_casebook, journal, rules
         self._opened: Casebook | None = None
 

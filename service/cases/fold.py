@@ -10,18 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
-import orjson
-
-from schemas.times import parse_time
-from schemas.words import Kind, Stage, Supervision
 from service.cases.casebook import Casebook, Page
-from service.domain.case import Campaign, Case, Fact, apply, essence
+from service.domain.case import Case, Fact, apply, essence
+from service.domain.fact import read, unpack
 from service.domain.standards import Rules, judge, measure, next_due_ms
 from service.domain.view import flags
-from service.journal.journal import SqliteJournal
-from service.ports import JournalFull, JournalUnavailable, Pending
+from service.ports import Entry, Feed, JournalFull, JournalUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +34,7 @@ class CaseFold:
 
     def __init__(
         self,
-        journal: SqliteJournal,
+        journal: Feed,
         casebook: Callable[[], Casebook],
         rules: Rules,
         rules_id: str,
@@ -143,7 +138,7 @@ class CaseFold:
             log.error("cases have a gap", extra={"from": self._cursor + 1, "to": upto, "messages": missing})
         self._fold(kept, self._clock(), upto=upto, missing=missing)
 
-    def _fold(self, messages: list[Pending], now_ms: int, *, upto: int, missing: int = 0) -> None:
+    def _fold(self, messages: list[Entry], now_ms: int, *, upto: int, missing: int = 0) -> None:
         """In one transaction, that ends with the cursor at `upto`."""
         with self._casebook.changing() as page:
             for message in messages:
@@ -159,7 +154,7 @@ class CaseFold:
             page.remember(cursor=upto)
         self.folded = self._cursor = upto
 
-    def _digest(self, page: Page, message: Pending, now_ms: int) -> None:
+    def _digest(self, page: Page, message: Entry, now_ms: int) -> None:
         fact = fact_of(message)
         before = page.get(fact.case_id)
         if before is not None and is_due(before, now_ms, self._rules):  # as the sweep would have, had it come by
@@ -222,36 +217,18 @@ class CaseFold:
             after = some[-1]
 
 
-def fact_of(message: Pending) -> Fact:
+def fact_of(message: Entry) -> Fact:
     """What a message in the journal says of its case. Raises KeyError, TypeError or ValueError."""
-    value: dict[str, Any] = {**orjson.loads(message.value)}  # whatever else JSON can be is no mapping
-    campaign = value.get("campaign")
+    said = unpack(message.fact) if message.fact is not None else read(message.value or b"")
     return Fact(
-        case_id=message.case_id,
-        occurred_at=parse_time(value["occurred_at"]),
-        received_at=message.received_at,
-        seq=message.seq,
-        sender=message.sender,
-        report_id=message.report_id,
-        kind=Kind(value["kind"]).value,
-        category=_text(value["category"]),
-        stage=Stage(value["stage"]),
-        supervision=Supervision(value["supervision"]),
-        campaign=Campaign(_text(campaign["name"]), *map(_stated, (campaign.get("phase"), campaign.get("level"))))
-        if campaign
-        else None,
+        message.case_id,
+        said.occurred_at,
+        message.received_at,
+        message.seq,
+        message.sender,
+        message.report_id,
+        *said[1:],
     )
-
-
-def _text(value: object) -> str:
-    """What is no text must not get as far as the database: there the whole transaction would fail, again and again."""
-    if not isinstance(value, str):
-        raise TypeError("not a text")
-    return value
-
-
-def _stated(value: object) -> str | None:
-    return None if value is None else _text(value)
 
 
 def _completed(case: Case) -> bool:

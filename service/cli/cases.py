@@ -21,6 +21,7 @@ from service.domain.case import Case, Phase
 from service.domain.standards import Rules
 from service.domain.view import view
 from service.journal.journal import SqliteJournal
+from service.journal.room import room
 
 WAIT_SECONDS = 10.0
 PAGE = 500
@@ -60,7 +61,7 @@ def opened(config: Config, rules: Rules) -> Iterator[tuple[Casebook, SqliteJourn
     """Casebook and journal of this machine, which must be there already."""
     if not (config.data_dir / "journal.sqlite3").exists():
         raise click.ClickException(f"no journal in {config.data_dir} (GRIDGOV_DATA_DIR)")
-    journal = SqliteJournal(config.data_dir, limit=config.journal_limit)
+    journal = SqliteJournal(config.data_dir, limit=room(config.data_dir, config.journal_limit))
     casebook = Casebook(config.data_dir, rules)
     try:
         yield casebook, journal

@@ -12,8 +12,10 @@ import orjson
 from schemas.times import format_time
 from service.cli.command import configured, fail
 from service.config import Config
-from service.journal.journal import SqliteJournal, set_aside
+from service.journal.journal import SqliteJournal
+from service.journal.room import room
 from service.journal.salvage import salvage
+from service.journal.upkeep import set_aside
 from service.ports import JournalError
 
 
@@ -124,6 +126,6 @@ def _journal(config: Config) -> Iterator[SqliteJournal]:
     if not (config.data_dir / "journal.sqlite3").exists():
         fail(f"no journal in {config.data_dir} (GRIDGOV_DATA_DIR)")
     try:
-        yield SqliteJournal(config.data_dir, limit=config.journal_limit)
+        yield SqliteJournal(config.data_dir, limit=room(config.data_dir, config.journal_limit))
     except JournalError as error:
         fail(f"journal: {error}")

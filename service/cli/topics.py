@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection
 import click
 
 from schemas.catalogue import Catalogue
-from service.broker.topics import Cluster, ClusterUnreachable, Topic, weaknesses
+from service.broker.topics import Cluster, ClusterUnreachable, weaknesses
 from service.cli.command import configured, fail
 from service.config import Config
+from service.ports import Topic
 
 
 @click.command()

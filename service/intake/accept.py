@@ -5,12 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
-
 from schemas import event, report, wire
 from schemas.catalogue import Catalogue, Category, Major
 from schemas.reasons import Reason
 from schemas.report import Invalid, Problem, Report
+from service.domain.fact import pack
 from service.domain.meaning import Meaning, examine
 from service.metrics import WebMetrics
 from service.ports import Conflict, Message, Receipt
@@ -85,7 +84,6 @@ class Intake:
         return _Prepared(loaded, meaning, self._message(sender, loaded, meaning, now, traceparent))
 
     def _message(self, sender: str, loaded: Report, meaning: Meaning, now: int, traceparent: str | None) -> Message:
-        headers = event.headers(loaded, sender=sender, traceparent=traceparent)
         value = event.build(
             loaded,
             received_at_ms=now,
@@ -100,9 +98,10 @@ class Intake:
             fingerprint=loaded.fingerprint(),
             case_id=loaded.case_id,
             topic=meaning.major.topic,
-            headers=orjson.dumps({name: text.decode() for name, text in headers}),
+            headers=event.headers(loaded, sender=sender, traceparent=traceparent),
             value=value,
             received_at=now,
+            fact=pack(loaded),
         )
 
     def _answered(self, one: _Prepared, answer: Receipt | Conflict) -> Receipt | Refused:

@@ -36,7 +36,7 @@ from service.intake.edge import (
 from service.intake.keys import Role
 from service.metrics import WebMetrics
 from service.ports import (
-    Journal,
+    Inbox,
     JournalBusy,
     JournalError,
     JournalFull,
@@ -55,7 +55,7 @@ class Api:
 
     ROUTES = ("/v1/reports", "/v1/reports/batch", "/v1/reports/<report_id>", "/v1/catalogue")
 
-    def __init__(self, intake: Intake, journal: Journal, gate: Gate, catalogue: Catalogue, metrics: WebMetrics) -> None:
+    def __init__(self, intake: Intake, journal: Inbox, gate: Gate, catalogue: Catalogue, metrics: WebMetrics) -> None:
         self._intake, self._journal, self._gate, self._metrics = intake, journal, gate, metrics
         self._catalogue = orjson.dumps(described(catalogue), option=orjson.OPT_INDENT_2)
 

@@ -2,13 +2,12 @@
 
 import time
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 
-from service.journal.journal import SqliteJournal
-from service.journal.writer import Writer
 from service.ops import HANG_SECONDS, Health, Readiness
-from service.ports import JournalError, JournalFull
+from service.ports import Fill, JournalError, JournalFull
 
 SLOW_SECONDS = 5  # a write that takes longer is one that no client waits for
 PULSE_SECONDS = 10  # a relay's file older than this: it is not running, or hangs
@@ -16,10 +15,37 @@ SOFT_MARK = 0.70  # of the journal's room
 OLD_SECONDS = 60  # a pending message older than this is worth a word
 
 
+class Journal(Protocol):
+    """What is asked of the journal."""
+
+    @property
+    def closed_to_new(self) -> bool:
+        """Whether it takes no new reports."""
+
+    def fill(self) -> Fill:
+        """How full it is."""
+
+
+class Writer(Protocol):
+    """What is asked of its writer."""
+
+    @property
+    def error(self) -> JournalError | None:
+        """What the last write met."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still write."""
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the write under way has taken."""
+
+
 class WebHealth:
     """Reads the journal and the relay's pulse file in `directory`."""
 
-    def __init__(self, journal: SqliteJournal, writer: Writer, directory: Path) -> None:
+    def __init__(self, journal: Journal, writer: Writer, directory: Path) -> None:
         self._journal, self._writer, self._pulse = journal, writer, directory / "relay.json"
 
     def alive(self) -> bool:

@@ -9,16 +9,11 @@ import os
 import shutil
 from pathlib import Path
 
+from service.journal.room import reserve
+
 log = logging.getLogger(__name__)
 
-MOST_BYTES = 32 * 1024 * 1024
-SHARE = 16  # at most this fraction of the file system
 PLENTY = 4  # times the ballast must be free before it is made again
-
-
-def reserve(directory: Path) -> int:
-    """Bytes to set aside on the file system of `directory`."""
-    return min(MOST_BYTES, shutil.disk_usage(directory).total // SHARE)
 
 
 class Ballast:

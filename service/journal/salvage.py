@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from schemas import event
 from service.journal.journal import SqliteJournal
 from service.journal.sqlite import JournalCorrupt, flush_directory, rows_of
@@ -104,4 +106,18 @@ def _unsettled(path: Path) -> Iterator[tuple[Any, ...]]:
 
 def _message(row: tuple[Any, ...]) -> Message:
     sender, report_id, case_id, topic, headers, value, received_at = row
-    return Message(sender, report_id, event.fingerprint(value), case_id, topic, headers, value, received_at)
+    return Message(
+        sender=sender,
+        report_id=report_id,
+        fingerprint=event.fingerprint(value),
+        case_id=case_id,
+        topic=topic,
+        headers=_packed(headers),
+        value=value,
+        received_at=received_at,
+    )
+
+
+def _packed(headers: bytes) -> bytes:
+    """A journal of the first version kept them as a JSON object."""
+    return "\n".join(orjson.loads(headers).values()).encode() if headers.startswith(b"{") else headers

@@ -1,16 +1,20 @@
 """How gridgov uses SQLite: one writer at a time across processes, flushed, short reads. Only here is apsw known."""
 
 import fcntl
+import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import apsw
 
 from service.ports import JournalBroken, JournalError, JournalFull, JournalUnavailable
+
+log = logging.getLogger(__name__)
 
 OLDEST_SAFE = (3, 51, 3)  # before it, the WAL-reset bug can lose committed rows when processes share a file
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs"}
@@ -45,6 +49,8 @@ def mapped(error: apsw.Error) -> JournalError:
 class Store:
     """One database file in `directory` (0700, files 0600), made there with `schema` if it is missing.
 
+    An older one, of a version in `upgrades`, is brought to `version` before anything else, in one transaction.
+
     WAL mode. Writers take an `flock` before `BEGIN IMMEDIATE`: SQLite's own busy handler sleeps and is unfair between
     processes. With `flush` a transaction returns only after the disk has it. Every method may raise `JournalError`.
     A commit copies the WAL into the file once it has `wal_pages`, and everybody waits for that; not where somebody
@@ -52,7 +58,15 @@ class Store:
     """
 
     def __init__(
-        self, directory: Path, name: str, *, schema: str, version: int, flush: bool, wal_pages: int = 1000
+        self,
+        directory: Path,
+        name: str,
+        *,
+        schema: str,
+        version: int,
+        flush: bool,
+        upgrades: Mapping[int, str] = MappingProxyType({}),
+        wal_pages: int = 1000,
     ) -> None:
         found = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
         if found < OLDEST_SAFE:
@@ -67,7 +81,7 @@ class Store:
             self._db = _connect(path, flush=flush)
             self._db.wal_autocheckpoint(wal_pages)
             with self.transaction() as db:
-                _create(db, schema, version)
+                _create(db, schema, version, upgrades)
             self._reader = _connect(path, flush=flush)
         except BaseException as error:
             os.close(self._lock_fd)
@@ -140,15 +154,11 @@ class Store:
         return int(pages)  # type: ignore[arg-type]  # a number
 
 
-def used_bytes(db: Db) -> int:
-    """Pages in use, free ones not counted: what a limit should be compared with, as the file itself never shrinks."""
-    pages = db.pragma("page_count") - db.pragma("freelist_count")
-    return int(pages * db.pragma("page_size"))
-
-
-def free_bytes(db: Db) -> int:
-    """Pages of the file that hold nothing and will be used before it grows."""
-    return int(db.pragma("freelist_count") * db.pragma("page_size"))
+def sizes(db: Db) -> tuple[int, int]:
+    """Bytes of pages in use, which a limit should be compared with as the file itself never shrinks; and of free ones,
+    which will be used before it grows."""
+    pages, free, size = (int(db.pragma(name)) for name in ("page_count", "freelist_count", "page_size"))
+    return (pages - free) * size, free * size
 
 
 def rows_of(path: Path, table: str, key: str, columns: str, condition: str) -> Iterator[tuple[Any, ...]]:
@@ -223,12 +233,18 @@ def _connect(path: Path, *, flush: bool) -> Db:
     return db
 
 
-def _create(db: Db, schema: str, version: int) -> None:
-    if db.pragma("user_version") == 0:
+def _create(db: Db, schema: str, version: int, upgrades: Mapping[int, str]) -> None:
+    found = int(db.pragma("user_version"))
+    if found == 0:
         db.execute(schema)
-        db.pragma("user_version", version)
-    if db.pragma("user_version") != version:
-        raise JournalBroken(f"schema {db.pragma('user_version')}, this version of gridgov knows {version}")
+        found = version
+    while found in upgrades:
+        log.info("upgrading a database", extra={"from": found})
+        db.execute(upgrades[found])
+        found += 1
+    if found != version:
+        raise JournalBroken(f"schema {found}, this version of gridgov knows {version}")
+    db.pragma("user_version", version)
 
 
 def _rollback(db: Db) -> None:

@@ -1,6 +1,9 @@
-"""Group commit: one thread writes to the journal what many requests submit, a flush for all that wait together.
+"""Group commit: of the requests that wait together, one writes for all, with one flush.
 
-No linger: while one flush is under way the next group gathers by itself. The queue is bounded; a full one refuses.
+The first to come leads: it writes what waits, itself included, answers the others, and hands the lead to the first of
+those who have come meanwhile. So a lone request is written on its own thread, without a switch to another, and no
+linger is needed: while one flush is under way the next group gathers by itself. The queue is bounded; a full one
+refuses.
 """
 
 import logging
@@ -8,15 +11,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
 
 from prometheus_client import Histogram
 
 from service.ports import (
     Conflict,
-    Journal,
+    Inbox,
     JournalBroken,
     JournalBusy,
     JournalError,
@@ -33,25 +33,44 @@ PROBE_SECONDS = 1.0
 WAIT_SECONDS = 10.0  # then the client gets a 503; what it sent may still be committed, and repeats are safe
 
 Answer = list[Receipt | Conflict]
-Ticket = tuple[Sequence[Message], "Future[Answer]"]
+
+
+class _Ticket:
+    """One request's submission. Its thread waits at the gate until it is answered or has to lead."""
+
+    __slots__ = ("answer", "gate", "leads", "messages")
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages = messages
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.leads = False
+        self.answer: Answer | JournalError | None = None
+
+    def result(self) -> Answer:
+        if isinstance(self.answer, JournalError):
+            raise self.answer
+        if self.answer is None:
+            raise JournalUnavailable(f"no flush within {WAIT_SECONDS:.0f} s")
+        return self.answer
 
 
 class Writer:
     """Takes submissions from any thread. `broken` is called once when the journal cannot be trusted any more."""
 
-    def __init__(self, journal: Journal, *, queue: int, seconds: Histogram, broken: Callable[[], None]) -> None:
+    def __init__(self, journal: Inbox, *, queue: int, seconds: Histogram, broken: Callable[[], None]) -> None:
         self._journal, self._limit, self._seconds, self._broken = journal, queue, seconds, broken
-        self._waiting: deque[Ticket] = deque()
-        self._news = threading.Condition()
-        self.error: JournalError | None = None  # what the last group met, None when it went well
+        self._lock = threading.Lock()
+        self._waiting: deque[_Ticket] = deque()
+        self._led = False  # whether somebody writes, or has been told to
+        self._probed = False  # whether a thread asks the journal now and then how it is
         self._began: float | None = None  # when the write under way was begun
-        self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
-        self._thread.start()
+        self.error: JournalError | None = None  # what the last group met, None when it went well
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Whether it can still write."""
+        return not isinstance(self.error, JournalBroken)
 
     @property
     def busy_seconds(self) -> float:
@@ -61,75 +80,107 @@ class Writer:
 
     def submit(self, messages: Sequence[Message]) -> Answer:
         """One answer per message, given after the flush. Raises `JournalError`: then nothing is promised."""
-        ticket: Ticket = (messages, Future())
-        with self._news:
+        ticket = _Ticket(messages)
+        with self._lock:
             if isinstance(self.error, JournalBroken):
                 raise self.error
             if len(self._waiting) >= self._limit:
                 raise JournalBusy(f"{self._limit} requests wait already")
             self._waiting.append(ticket)
-            self._news.notify()
+            ticket.leads, self._led = not self._led, True
+        if not ticket.leads and not ticket.gate.acquire(timeout=WAIT_SECONDS):
+            self._give_up(ticket)
+        if ticket.leads:
+            self._lead()
+        return ticket.result()
+
+    def _give_up(self, ticket: _Ticket) -> None:
+        """Its client is told 503: do not write behind its back, if it is not too late for that."""
+        with self._lock:
+            if not ticket.leads and ticket in self._waiting:
+                self._waiting.remove(ticket)
+
+    def _lead(self) -> None:
+        """Write one group, and see to it that somebody writes the next."""
+        group: list[_Ticket] = []
         try:
-            return ticket[1].result(WAIT_SECONDS)
-        except FutureTimeout as error:
-            ticket[1].cancel()
-            raise JournalUnavailable(f"no flush within {WAIT_SECONDS:.0f} s") from error
+            group = self._gather()
+            self._commit(group)
+        except Exception as error:  # nobody foresaw it: whatever the journal is now, it cannot be trusted
+            log.critical("journal not written", exc_info=error)
+            self._end(group, error)
+        finally:
+            self._hand_over()
 
-    def _run(self) -> None:
-        group: list[Ticket] = []
-        try:
-            while not isinstance(self.error, JournalBroken):
-                group = self._gather()
-                self._commit(group)
-        finally:  # also after an error that nobody foresaw: a dead writer keeps nobody waiting, nor looks alive
-            self._end(group)
-            self._broken()
-
-    def _end(self, group: list[Ticket]) -> None:
-        with self._news:
-            error = self.error if isinstance(self.error, JournalBroken) else JournalBroken("the writer ended")
-            self.error = error
-            left, self._waiting = [*group, *self._waiting], deque()
-        for _, future in left:
-            _settle(future, error)
-
-    def _gather(self) -> list[Ticket]:
-        group: list[Ticket] = []
+    def _gather(self) -> list[_Ticket]:
+        group: list[_Ticket] = []
         size = 0
-        with self._news:
-            # While the last write failed, an empty group comes by: nobody posts to a gateway that says it is not ready.
-            probing = self.error is not None or self._journal.closed_to_new
-            self._news.wait_for(lambda: self._waiting, PROBE_SECONDS if probing else None)
-            while self._waiting and (not group or size + len(self._waiting[0][0]) <= GROUP_MESSAGES):
+        with self._lock:
+            while self._waiting and (not group or size + len(self._waiting[0].messages) <= GROUP_MESSAGES):
                 ticket = self._waiting.popleft()
-                if not ticket[1].cancelled():  # its client was told 503 long ago: do not write behind its back
-                    group.append(ticket)
-                    size += len(ticket[0])
+                group.append(ticket)
+                size += len(ticket.messages)
         return group
 
-    def _commit(self, group: list[Ticket]) -> None:
+    def _commit(self, group: list[_Ticket]) -> None:
         self._began = started = time.perf_counter()
         try:
             if not group:
                 self._journal.probe()
-            answers = self._journal.append([messages for messages, _ in group])
+            answers = self._journal.append([ticket.messages for ticket in group])
             self.error = next((answer for answer in answers if isinstance(answer, JournalFull)), None)
         except JournalError as error:
-            self.error = error
             log.error("journal not written", extra={"error": str(error), "requests": len(group)})
-            for _, future in group:
-                _settle(future, error)
+            self.error = error
+            if isinstance(error, JournalBroken):
+                self._end(group, error)
+            else:
+                _answer(group, [error] * len(group))
             return
         finally:
             self._began = None
         self._seconds.observe(time.perf_counter() - started)
-        for (_, future), answer in zip(group, answers, strict=True):
-            _settle(future, answer)
+        _answer(group, answers)
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            if self._waiting and not isinstance(self.error, JournalBroken):
+                self._waiting[0].leads = True
+                self._waiting[0].gate.release()
+                return
+            self._led = False
+            ill = self.error is not None or self._journal.closed_to_new
+            probe = ill and not self._probed and not isinstance(self.error, JournalBroken)
+            self._probed = self._probed or probe
+        if probe:
+            threading.Thread(target=self._probe, name="journal-probe", daemon=True).start()
+
+    def _probe(self) -> None:
+        """While the last write failed: nobody posts to a gateway that says it is not ready, so none would tell."""
+        while True:
+            time.sleep(PROBE_SECONDS)
+            with self._lock:
+                well = self.error is None and not self._journal.closed_to_new
+                if well or isinstance(self.error, JournalBroken):
+                    self._probed = False
+                    return
+                leads, self._led = not self._led, True
+            if leads:
+                self._lead()
+
+    def _end(self, group: list[_Ticket], error: Exception) -> None:
+        """Nothing more is written; also after an error that nobody foresaw, nobody is kept waiting."""
+        with self._lock:
+            self.error = (
+                error if isinstance(error, JournalBroken) else JournalBroken(f"{type(error).__name__}: {error}")
+            )
+            left, self._waiting = [*group, *self._waiting], deque()
+        _answer(left, [self.error] * len(left))
+        self._broken()
 
 
-def _settle(future: "Future[Answer]", answer: Answer | JournalError | JournalFull) -> None:
-    with suppress(InvalidStateError):  # its client stopped waiting
-        if isinstance(answer, JournalError):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
+def _answer(group: Sequence[_Ticket], answers: Sequence[Answer | JournalError]) -> None:
+    for ticket, answer in zip(group, answers, strict=True):
+        ticket.answer = answer
+        if not ticket.leads:
+            ticket.gate.release()

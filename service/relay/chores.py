@@ -3,12 +3,10 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
-from service.broker.topics import TopicWatch
-from service.journal.ballast import Ballast
-from service.journal.journal import SqliteJournal
 from service.metrics import RelayMetrics
-from service.ports import JournalBroken, JournalFull, JournalUnavailable, PauseReason
+from service.ports import JournalBroken, JournalFull, JournalUnavailable, Outbox, PauseReason, TopicWatch, Upkeep
 from service.relay.pulse import Pulse
 
 log = logging.getLogger(__name__)
@@ -19,23 +17,27 @@ TIDY_SECONDS = 60.0
 DAY_MS = 86_400_000
 
 
+class Journal(Upkeep, Outbox, Protocol):
+    """The sides of it that a leader looks after."""
+
+
 class Chores:
     """The leader's housekeeping between two turns: pulse, ledger, old receipts, free pages; cheap when none is due."""
 
     def __init__(
         self,
-        journal: SqliteJournal,
+        journal: Journal,
         pulse: Pulse,
         watch: TopicWatch,
         metrics: RelayMetrics,
-        ballast: Ballast,
         *,
         paused: Callable[[], Mapping[str, PauseReason]],
         serve: Callable[[Iterable[str]], None],
+        restore: Callable[[], None],
         dedupe_days: int,
     ) -> None:
         self._journal, self._pulse, self._watch, self._metrics = journal, pulse, watch, metrics
-        self._ballast, self._paused, self._serve = ballast, paused, serve
+        self._restore, self._paused, self._serve = restore, paused, serve
         self._keep_ms = dedupe_days * DAY_MS
         self._checkpoint_at = 0.0
         self._count_at = 0.0
@@ -75,5 +77,5 @@ class Chores:
         more = self._journal.forget(int(time.time() * 1000) - self._keep_ms)
         if self._journal.fill().oldest is None:
             self._journal.tidy()
-        self._ballast.restore()
+        self._restore()
         self._tidy_at = time.monotonic() + (0.1 if more else TIDY_SECONDS)

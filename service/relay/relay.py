@@ -13,19 +13,19 @@ All three end the publisher, so that nothing can overtake what failed; the windo
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from service.broker.topics import Topic
 from service.metrics import RelayMetrics
 from service.ports import (
     EVERYTHING,
     Delivery,
     Failure,
-    Journal,
     JournalFull,
     JournalUnavailable,
+    Outbox,
     ParkReason,
     PauseReason,
     Pending,
@@ -33,6 +33,7 @@ from service.ports import (
     PublisherBroken,
     RecordRefused,
     TopicUnavailable,
+    TopicWatch,
 )
 
 log = logging.getLogger(__name__)
@@ -42,17 +43,8 @@ STALL_SECONDS = 30.0  # nothing acknowledged for so long on a healthy topic: the
 BACKOFF_SECONDS = (0.2, 5.0)  # first and longest pause before trying again
 JOURNAL_WAIT_SECONDS = 1.0
 DRAIN_SECONDS = 3.0  # patience for what is in flight when asked to stop
+SETTLED_AT_ONCE, GIVE_WAY_SECONDS = 64, 0.001  # messages of one transaction, and the pause between two
 RECORD_OVERHEAD = 512  # bytes of framing and added headers per record, estimated generously
-
-
-class Watch(Protocol):
-    """What the relay asks of `service.broker.topics.TopicWatch`."""
-
-    reachable: bool
-    topics: dict[str, Topic]
-
-    def pause(self, name: str) -> PauseReason | None:
-        """Why nothing can be published to a topic."""
 
 
 @dataclass(slots=True)
@@ -62,7 +54,7 @@ class Lane:
     topic: str
     cursor: int = 0  # the highest seq read from the journal
     more: bool = True  # the journal may hold messages beyond the cursor
-    in_flight: dict[int, tuple[Pending, float]] = field(default_factory=dict)  # seq → message, monotonic time
+    in_flight: int = 0  # messages handed over and not settled
     single_upto: int = 0  # one at a time up to this seq, to find the record that Kafka refuses
     retry_at: float = 0.0
     backoff: float = 0.0
@@ -70,12 +62,19 @@ class Lane:
 
     def room(self, window: int) -> int:
         """How many more messages may be handed over."""
-        return (1 if self.cursor < self.single_upto else window) - len(self.in_flight)
+        return (1 if self.cursor < self.single_upto else window) - self.in_flight
 
     def rewind(self) -> None:
         """Start again from the lowest message that is still pending."""
-        self.cursor, self.more = 0, True
-        self.in_flight.clear()
+        self.cursor, self.more, self.in_flight = 0, True, 0
+
+
+class Flight(NamedTuple):
+    """A message on its way: handed to the publisher, not yet settled."""
+
+    lane: Lane
+    received_at: int
+    handed_at: float  # monotonic
 
 
 class Relay:
@@ -88,9 +87,9 @@ class Relay:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Outbox,
         connect: Callable[[], Publisher],
-        watch: Watch,
+        watch: TopicWatch,
         metrics: RelayMetrics,
         *,
         topics: Iterable[str],
@@ -103,6 +102,7 @@ class Relay:
         self._lanes = {topic: Lane(topic) for topic in topics}
         self._window, self._wake, self._folded, self._relieve = window, wake, folded, relieve
         self._publisher: Publisher | None = None
+        self._in_flight: dict[int, Flight] = {}  # by seq, longest in flight first
         self._rewind = True  # begin at the lowest undelivered: a publisher, ours or another leader's, was cut short
         self._unsaved: list[Delivery] = []  # acknowledged by Kafka, not yet marked in the journal
         self._kept = 0  # the highest settled seq that waits in the journal for the cases; 0: none does
@@ -134,7 +134,7 @@ class Relay:
 
     def _land(self) -> None:
         end = time.monotonic() + DRAIN_SECONDS
-        while any(lane.in_flight for lane in self._lanes.values()) and time.monotonic() < end:
+        while self._in_flight and time.monotonic() < end:
             self._reap()
             self._save({})
             self._wake.wait(IDLE_SECONDS)
@@ -165,7 +165,7 @@ class Relay:
                 if not self._send(self._publisher, self._lanes[topic], messages):
                     self._look_again()  # what was read and not handed over
                     break
-        self._metrics.in_flight.set(sum(len(lane.in_flight) for lane in self._lanes.values()))
+        self._metrics.in_flight.set(len(self._in_flight))
         self._metrics.connected.set(self._publisher is not None and self._watch.reachable)
 
     # ---- handing over ----
@@ -184,13 +184,16 @@ class Relay:
     def _read(self) -> dict[str, list[Pending]]:
         version = self._journal.version()
         news, self._version = version != self._version, version
+        acknowledged = Counter(
+            self._in_flight[one.seq].lane.topic for one in self._unsaved if one.seq in self._in_flight
+        )
         batch = {}
         for lane in self._lanes.values():
             lane.more = lane.more or news
             told = self._watch.pause(lane.topic)
             self._metrics.paused.labels(lane.topic).set(told is not None or lane.paused is not None)
             paused = told is not None or time.monotonic() < lane.retry_at
-            room = lane.room(self._window) + sum(one.seq in lane.in_flight for one in self._unsaved)
+            room = lane.room(self._window) + acknowledged[lane.topic]
             if paused or room <= 0 or not lane.more:
                 continue
             messages = self._journal.pending(lane.topic, lane.cursor, room)
@@ -216,7 +219,8 @@ class Relay:
             except PublisherBroken:
                 return False  # the next turn finds the failure
             else:
-                lane.in_flight[message.seq] = (message, time.monotonic())
+                lane.in_flight += 1
+                self._in_flight[message.seq] = Flight(lane, message.received_at, time.monotonic())
             lane.cursor = message.seq
         return True
 
@@ -227,22 +231,32 @@ class Relay:
             self._unsaved += self._publisher.deliveries()
 
     def _save(self, upto: dict[str, int]) -> None:
-        """One transaction: what was acknowledged, and what is about to be handed over."""
+        """What was acknowledged, a few at a time as intake waits; with the last, what is about to be handed over."""
+        while len(self._unsaved) > SETTLED_AT_ONCE:
+            self._settle({}, self._unsaved[:SETTLED_AT_ONCE], self._folded())
+            time.sleep(GIVE_WAY_SECONDS)  # or who waits for the journal wakes to find it held again
         folded = self._folded()
-        if not (self._unsaved or upto or 0 < self._kept <= folded):
-            return
-        self._journal.hand_over(upto, self._unsaved, folded)
-        self._kept = max((seq for seq in (self._kept, *(one.seq for one in self._unsaved)) if seq > folded), default=0)
+        if self._unsaved or upto or 0 < self._kept <= folded:
+            self._settle(upto, self._unsaved[:], folded)
+
+    def _settle(self, upto: dict[str, int], settled: list[Delivery], folded: int) -> None:
+        """One transaction."""
+        self._journal.hand_over(upto, settled, folded)
+        del self._unsaved[: len(settled)]
+        self._kept = max((seq for seq in (self._kept, *(one.seq for one in settled)) if seq > folded), default=0)
         now = time.monotonic()
-        done, self._unsaved = {delivery.seq: delivery for delivery in self._unsaved}, []
-        for lane in self._lanes.values():
-            for seq in done.keys() & lane.in_flight.keys():
-                message, handed = lane.in_flight.pop(seq)
-                self._metrics.publishes.labels(lane.topic, "delivered").inc()
-                self._metrics.publish_seconds.labels(lane.topic).observe(now - handed)
-                self._metrics.ingest_lag.labels(lane.topic).observe(max(0, done[seq].at - message.received_at) / 1000)
-                lane.backoff = self._backoff = 0.0
-                lane.paused = None
+        for one in settled:
+            if (flight := self._in_flight.pop(one.seq, None)) is not None:
+                self._landed(flight, one, now)
+
+    def _landed(self, flight: Flight, delivery: Delivery, now: float) -> None:
+        lane = flight.lane
+        lane.in_flight -= 1
+        lane.backoff = self._backoff = 0.0
+        lane.paused = None
+        self._metrics.publishes.labels(lane.topic, "delivered").inc()
+        self._metrics.publish_seconds.labels(lane.topic).observe(now - flight.handed_at)
+        self._metrics.ingest_lag.labels(lane.topic).observe(max(0, delivery.at - flight.received_at) / 1000)
 
     # ---- failing ----
 
@@ -267,6 +281,7 @@ class Relay:
     def _start_over(self) -> None:
         self._save({})  # first, or what was delivered would be read as pending
         self._journal.reattempt()
+        self._in_flight.clear()
         for lane in self._lanes.values():
             lane.rewind()
         self._rewind = False
@@ -279,7 +294,7 @@ class Relay:
         if failure.alone or lane.cursor <= lane.single_upto:
             self._park(lane, seq, reason, failure.detail)
         else:
-            lane.single_upto = max(lane.in_flight)
+            lane.single_upto = max(seq for seq, flight in self._in_flight.items() if flight.lane is lane)
 
     def _park(self, lane: Lane, seq: int, reason: ParkReason, detail: str) -> None:
         self._journal.park(seq, reason, detail, int(time.time() * 1000))
@@ -298,10 +313,12 @@ class Relay:
         if not self._watch.reachable:
             self._reached_at = now
             return None  # the client itself waits for the cluster, and keeps order and sequence numbers meanwhile
-        for lane in self._lanes.values():
-            oldest = max(self._reached_at, min((handed for _, handed in lane.in_flight.values()), default=now))
-            if now - oldest > STALL_SECONDS and self._watch.pause(lane.topic) is None:
-                return Failure(None, "Stalled", f"{lane.topic}: nothing acknowledged for {now - oldest:.0f} s")
+        for flight in self._in_flight.values():
+            waited = now - max(self._reached_at, flight.handed_at)
+            if waited <= STALL_SECONDS:
+                return None  # and those behind it are younger
+            if self._watch.pause(flight.lane.topic) is None:
+                return Failure(None, "Stalled", f"{flight.lane.topic}: nothing acknowledged for {waited:.0f} s")
         return None
 
     def _drop_publisher(self) -> Failure | None:
@@ -318,4 +335,5 @@ class Relay:
         self._retry_at = time.monotonic() + self._backoff
 
     def _lane_of(self, seq: int | None) -> Lane | None:
-        return next((lane for lane in self._lanes.values() if seq in lane.in_flight), None)
+        flight = self._in_flight.get(seq) if seq is not None else None
+        return flight.lane if flight else None

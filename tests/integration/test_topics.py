@@ -16,9 +16,9 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
 from service.broker import topics as module
-from service.broker.topics import Cluster, ClusterUnreachable, Topic, TopicWatch, weaknesses
+from service.broker.topics import Cluster, ClusterUnreachable, TopicWatch, weaknesses
 from service.config import Config, load
-from service.ports import PauseReason
+from service.ports import PauseReason, Topic
 from tests.broker import Broker, Kafka, free_port
 
 PATIENCE = 30.0

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from service.broker.topics import Topic
 from service.ports import (
     Delivery,
     Failure,
@@ -22,6 +21,7 @@ from service.ports import (
     Pending,
     PublisherBroken,
     RecordRefused,
+    Topic,
     TopicUnavailable,
 )
 from tests.publisher_contract import PARTITIONS, Written

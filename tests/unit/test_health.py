@@ -17,7 +17,7 @@ from service.ops import HANG_SECONDS, Health, Readiness, blueprint
 
 def health(journal: SqliteJournal, directory: Path, **writer: Any) -> WebHealth:
     told = {"error": None, "alive": True, "busy_seconds": 0.0, **writer}
-    return WebHealth(journal, SimpleNamespace(**told), directory)  # type: ignore[arg-type]  # what health asks of it
+    return WebHealth(journal, SimpleNamespace(**told), directory)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_write_that_does_not_end_is_told(tmp_path: Path, seconds: float, ready
 def test_a_disk_that_others_have_filled_is_told_before_anybody_posts(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path, limit=1 << 24)
     assert health(journal, tmp_path).ready().health is Health.DEGRADED  # no relay has told of itself
-    journal._reserve = 1 << 62
+    journal.room._reserve = 1 << 62
     assert health(journal, tmp_path).ready() == Readiness(Health.UNREADY, ("journal_full",))
 
 

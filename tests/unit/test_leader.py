@@ -138,11 +138,11 @@ class House:
         self.chores = Chores(
             self.journal,
             Pulse(directory),
-            self.cluster,  # type: ignore[arg-type]  # the chores ask it what the relay asks
+            self.cluster,
             self.told.metrics,
-            self.ballast,
             paused=lambda: self.paused,
             serve=self.served.update,
+            restore=self.ballast.restore,
             dedupe_days=1,
         )
 

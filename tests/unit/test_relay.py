@@ -34,11 +34,18 @@ class Clock:
     def time(self) -> float:
         return NOW / 1000
 
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+    def meanwhile(self) -> None:
+        """What others do when the relay gives way."""
+
 
 class Stage:
     """A relay between a journal on disk and a cluster in memory."""
 
-    def __init__(self, journal: SqliteJournal, clock: Clock) -> None:
+    def __init__(self, journal: SqliteJournal, clock: Clock, window: int = WINDOW) -> None:
         self.journal, self.clock = journal, clock
         self.cluster = FakeKafka()
         self.a, self.b = self.cluster.add(A), self.cluster.add(B)
@@ -49,7 +56,7 @@ class Stage:
             self.cluster,
             RelayMetrics(self.registry, topics=[A, B]),
             topics=[A, B],
-            window=WINDOW,
+            window=window,
             wake=threading.Event(),
         )
 
@@ -544,3 +551,27 @@ def _advancing(clock: Clock) -> Callable[[], float]:
         return clock.now
 
     return monotonic
+
+
+def test_intake_gets_its_turn_while_many_are_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    stage = Stage(SqliteJournal(tmp_path, limit=1 << 24, flush=False), clock, window=300)
+    intake = SqliteJournal(tmp_path, limit=1 << 24, flush=False)
+    found: list[Totals] = []
+
+    def between() -> None:
+        append(intake, message(f"meanwhile-{len(found)}", topic=A))  # would wait for ever while the journal is held
+        found.append(intake.totals())
+
+    stage.give(*range(300))
+    monkeypatch.setattr(clock, "meanwhile", between)
+    stage.turn(2)
+
+    assert [(one.accepted, one.settled, one.mismatch) for one in found] == [
+        (301, 64, 0),
+        (302, 128, 0),
+        (303, 192, 0),
+        (304, 256, 0),
+    ]
+    assert stage.journal.totals().settled == 300

@@ -9,8 +9,9 @@ import orjson
 import pytest
 
 from schemas import event
-from service.journal.journal import SqliteJournal, set_aside
+from service.journal.journal import SqliteJournal
 from service.journal.salvage import Salvaged, opened, salvage
+from service.journal.upkeep import set_aside
 from service.ports import Conflict, JournalBroken, Message, Receipt
 from tests.unit.messages import message
 

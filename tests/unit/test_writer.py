@@ -167,7 +167,7 @@ def test_a_full_queue_refuses_at_once(journal: Gate) -> None:
 def test_a_submission_without_room_is_refused_alone(desk: Desk, journal: Gate) -> None:
     SqliteJournal.append(journal, [[message("known")]])
     desk.hold()
-    journal.limit = 1  # no room for anything new
+    journal.room.limit = 1  # no room for anything new
     known, new = desk.submit(message("known")), desk.submit(message("new"), message("known"))
 
     journal.open.set()
@@ -210,13 +210,13 @@ def test_room_that_comes_back_is_found_although_nobody_posts(
 ) -> None:
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.01)
     journal.open.set()
-    journal.limit = 1
+    journal.room.limit = 1
     assert isinstance(failure(desk.submit(message("r-1"))), JournalFull)
     with pytest.raises(JournalFull):
         journal.probe()
     assert journal.closed_to_new
 
-    journal.limit = 1 << 24
+    journal.room.limit = 1 << 24
 
     until(lambda: desk.writer.error is None and not journal.closed_to_new, "the writer finds out")
 
@@ -247,7 +247,6 @@ def test_a_broken_journal_is_told_to_all_that_wait_and_ends_the_writer_once(desk
 
     assert [type(failure(future)) for future in group] == [JournalBroken] * 5
     assert desk.broken.acquire(timeout=PATIENCE)
-    desk.writer._thread.join(PATIENCE)
     assert not desk.writer.alive
     assert not desk.broken.acquire(blocking=False)
     assert original == [1, 5]
@@ -259,7 +258,6 @@ def test_who_comes_after_the_journal_broke_is_refused_at_once(desk: Desk, journa
     behind = desk.submit(message("behind"))  # in the queue while the group before it breaks the journal
     journal.open.set()
     assert isinstance(failure(first), JournalBroken)
-    desk.writer._thread.join(PATIENCE)
 
     with pytest.raises(JournalBroken):
         desk.writer.submit([message("late")])
@@ -267,7 +265,6 @@ def test_who_comes_after_the_journal_broke_is_refused_at_once(desk: Desk, journa
     assert isinstance(failure(behind), JournalBroken)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_error_that_nobody_foresaw_does_not_leave_a_dead_writer_behind_in_silence(desk: Desk, journal: Gate) -> None:
     journal.errors = [RuntimeError("a bug")]
     first = desk.hold()
@@ -275,8 +272,7 @@ def test_an_error_that_nobody_foresaw_does_not_leave_a_dead_writer_behind_in_sil
     journal.open.set()
 
     assert isinstance(failure(first), JournalError)
-    desk.writer._thread.join(PATIENCE)
-    assert desk.broken.acquire(blocking=False)
+    assert desk.broken.acquire(timeout=PATIENCE)
 
 
 def test_who_waits_too_long_is_told_so_and_not_written_behind_their_back(

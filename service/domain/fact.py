@@ -1,0 +1,69 @@
+"""What a report says of its case, packed: the journal keeps it beside the message, so that the fold need not parse it.
+
+Packed it is a JSON array, in the order of `Said`. A message that has none (of an older journal, or a salvaged one) is
+read from its value.
+"""
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from schemas.report import Report
+from schemas.times import parse_time
+from schemas.words import Kind, Stage, Supervision
+from service.domain.case import Campaign
+
+
+class Said(NamedTuple):
+    """The part of a `Fact` that the report itself tells, in the order of its fields."""
+
+    occurred_at: int
+    kind: str
+    category: str
+    stage: Stage
+    supervision: Supervision
+    campaign: Campaign | None
+
+
+def pack(report: Report) -> bytes:
+    """As the journal keeps it."""
+    campaign = report.campaign and [report.campaign["name"], report.campaign.get("phase"), report.campaign.get("level")]
+    said = (report.occurred_at_ms, report.kind, report.category, report.stage, report.supervision, campaign)
+    return orjson.dumps(said)
+
+
+def unpack(packed: bytes) -> Said:
+    """What `pack` packed. Raises ValueError or TypeError for anything else."""
+    occurred_at, kind, category, stage, supervision, campaign = orjson.loads(packed)
+    return Said(occurred_at, kind, category, _STAGE[stage], _SUPERVISION[supervision], campaign and Campaign(*campaign))
+
+
+def read(value: bytes) -> Said:
+    """The same from the value of a message. Raises KeyError, TypeError or ValueError."""
+    event: dict[str, Any] = {**orjson.loads(value)}  # whatever else JSON can be is no mapping
+    campaign = event.get("campaign")
+    return Said(
+        occurred_at=parse_time(event["occurred_at"]),
+        kind=Kind(event["kind"]).value,
+        category=_text(event["category"]),
+        stage=Stage(event["stage"]),
+        supervision=Supervision(event["supervision"]),
+        campaign=Campaign(_text(campaign["name"]), *map(_stated, (campaign.get("phase"), campaign.get("level"))))
+        if campaign
+        else None,
+    )
+
+
+_STAGE = {stage.value: stage for stage in Stage}
+_SUPERVISION = {level.value: level for level in Supervision}
+
+
+def _text(value: object) -> str:
+    """What is no text must not get as far as the database: there the whole transaction would fail, again and again."""
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _stated(value: object) -> str | None:
+    return None if value is None else _text(value)

@@ -1,0 +1,146 @@
+"""The web process's side of the journal: what is accepted is appended here, and only then answered."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.journal.file import JournalFile, count
+from service.journal.sqlite import Db
+from service.ports import Conflict, JournalFull, Message, Receipt, State
+
+Answers = list[Receipt | Conflict]
+
+_LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name='messages'"
+_RECEIVE = "INSERT OR IGNORE INTO receipts VALUES(?, ?, ?, ?, ?, ?, ?)"
+_KEEP = (
+    "INSERT INTO messages(seq, topic, case_id, headers, value, received_at, attempt, sender, report_id, fact)"
+    " VALUES(?, ?, ?, ?, ?, ?, 1, ?, ?, ?)"
+)
+_RECEIPT = """
+SELECT r.fingerprint, r.report_id, r.case_id, r.topic, r.received_at, s.partition, s.offset, s.settled_at, p.reason
+FROM receipts r LEFT JOIN settlements s USING(seq) LEFT JOIN parked p USING(seq) WHERE r.sender=? AND r.report_id=?
+"""
+
+
+class _Repeats(Exception):
+    """Something of the group was accepted before: it must be looked at one by one."""
+
+
+class Inbox(JournalFile):
+    """Kept for `ports.Inbox`."""
+
+    def append(self, submissions: Sequence[Sequence[Message]]) -> list[Answers | JournalFull]:
+        """See `ports.Inbox.append`."""
+        try:
+            try:
+                return self._append_new(submissions)
+            except _Repeats:
+                return self._append_one_by_one(submissions)
+        except JournalFull as full:  # the disk itself: whoever repeats is answered all the same
+            return [self._repeated(submission) or full for submission in submissions]
+
+    def probe(self) -> None:
+        """Write a page and flush it, changing nothing: raises what an append would raise."""
+        with self._store.transaction() as db:
+            db.execute("UPDATE meta SET value=value+0 WHERE key='accepted'")
+            full = self.room.look(db)
+            self.still_here()
+        if full:
+            raise self.room.full
+
+    def receipt(self, sender: str, report_id: str) -> Receipt | None:
+        """See `ports.Inbox.receipt`."""
+        rows = self._store.read(_RECEIPT, (sender, report_id))
+        return _receipt(rows[0]) if rows else None
+
+    def _append_new(self, submissions: Sequence[Sequence[Message]]) -> list[Answers | JournalFull]:
+        """The ordinary case, all of it new, in a handful of statements. Raises `_Repeats` when it is not so."""
+        messages = [message for submission in submissions for message in submission]
+        with self._store.transaction() as db:  # leaving it is the flush that a 202 stands for
+            if self.room.look(db):
+                raise _Repeats
+            last: int = db.execute(_LAST).get
+            before = db.total_changes()
+            db.executemany(
+                _RECEIVE,
+                [
+                    (seq, m.sender, m.report_id, m.fingerprint, m.case_id, m.topic, m.received_at)
+                    for seq, m in enumerate(messages, last + 1)
+                ],
+            )
+            if db.total_changes() - before != len(messages):
+                raise _Repeats
+            db.executemany(
+                _KEEP,
+                [
+                    (seq, m.topic, m.case_id, m.headers, m.value, m.received_at, m.sender, m.report_id, m.fact)
+                    for seq, m in enumerate(messages, last + 1)
+                ],
+            )
+            count(db, accepted=len(messages))
+            self.still_here()
+        return [[_accepted(message) for message in submission] for submission in submissions]
+
+    def _append_one_by_one(self, submissions: Sequence[Sequence[Message]]) -> list[Answers | JournalFull]:
+        answers: list[Answers | JournalFull] = []
+        with self._store.transaction() as db:  # leaving it is the flush that a 202 stands for
+            full = self.room.look(db)
+            accepted = 0
+            for submission in submissions:
+                if full and any(known(db, message) is None for message in submission):
+                    answers.append(self.room.full)
+                    continue
+                rows = [append(db, message) for message in submission]
+                accepted += sum(isinstance(row, Receipt) and not row.duplicate for row in rows)
+                answers.append(rows)
+            count(db, accepted=accepted)
+            self.still_here()
+        return answers
+
+    def _repeated(self, submission: Sequence[Message]) -> Answers | None:
+        """The answers to a submission that holds nothing new; None when it does."""
+        found = [(m, self._store.read(_RECEIPT, (m.sender, m.report_id))) for m in submission]
+        return [_repeat(m, rows[0]) for m, rows in found] if all(rows for _, rows in found) else None
+
+
+def known(db: Db, message: Message) -> tuple[Any, ...] | None:
+    """What the receipt book has under a message's id."""
+    return db.execute(_RECEIPT, (message.sender, message.report_id)).fetchone()
+
+
+def append(db: Db, m: Message) -> Receipt | Conflict:
+    """Append one message, unless its id is known."""
+    row = known(db, m)
+    if row is not None:
+        return _repeat(m, row)
+    db.execute(
+        "INSERT INTO messages(topic, case_id, headers, value, received_at, attempt, sender, report_id, fact)"
+        " VALUES(?, ?, ?, ?, ?, 1, ?, ?, ?)",
+        (m.topic, m.case_id, m.headers, m.value, m.received_at, m.sender, m.report_id, m.fact),
+    )
+    seq = db.last_insert_rowid()
+    db.execute(_RECEIVE, (seq, m.sender, m.report_id, m.fingerprint, m.case_id, m.topic, m.received_at))
+    return _accepted(m)
+
+
+def _accepted(m: Message) -> Receipt:
+    return Receipt(m.report_id, m.case_id, m.topic, m.received_at, State.PENDING)
+
+
+def _repeat(m: Message, row: Sequence[Any]) -> Receipt | Conflict:
+    return _receipt(row)._replace(duplicate=True) if row[0] == m.fingerprint else Conflict(m.report_id)
+
+
+def _receipt(row: Sequence[Any]) -> Receipt:
+    _, report_id, case_id, topic, received_at, partition, offset, settled_at, reason = row
+    kept = State.PARKED if reason is not None else State.PENDING
+    return Receipt(
+        report_id=report_id,
+        case_id=case_id,
+        topic=topic,
+        received_at=received_at,
+        state=kept if settled_at is None else State.SETTLED,
+        partition=partition,
+        offset=offset,
+        settled_at=settled_at,
+        reason=reason,
+    )

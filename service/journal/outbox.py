@@ -1,0 +1,93 @@
+"""The relay's side of the journal: what is pending, and what has become of it. The cases read along."""
+
+from collections.abc import Iterable, Mapping
+
+import orjson
+
+from service.journal.file import JournalFile, count
+from service.journal.sqlite import Db
+from service.ports import EVERYTHING, Delivery, Entry, ParkReason, Pending
+
+_PENDING = "seq, topic, case_id, headers, value, received_at, attempt, sender, report_id"
+_ENTRY = "seq, case_id, received_at, sender, report_id, fact, CASE WHEN fact IS NULL THEN value END"
+# One statement for all, not one for each: intake waits meanwhile, and Python's lock is not taken between two rows.
+_SETTLE = """
+INSERT OR IGNORE INTO settlements SELECT seq, one.value->>1, one.value->>2, one.value->>3
+FROM json_each(?) one CROSS JOIN messages ON seq=one.value->>0 AND settled=0
+"""
+_HANDED = """
+INSERT INTO topics SELECT value->>0, value->>1 FROM json_each(?) WHERE true
+ON CONFLICT(name) DO UPDATE SET handed=max(handed, excluded.handed)
+"""
+_LEAVE = "WHERE settled=0 AND seq IN (SELECT value->>0 FROM json_each(?))"
+
+
+class Outbox(JournalFile):
+    """Kept for `ports.Outbox` and `ports.Feed`."""
+
+    def pending(self, topic: str, after: int, limit: int) -> list[Pending]:
+        """See `ports.Outbox.pending`."""
+        sql = f"SELECT {_PENDING} FROM messages WHERE settled=0 AND topic=? AND seq>? ORDER BY seq LIMIT ?"
+        return [Pending._make(row) for row in self._store.read(sql, (topic, after, limit))]
+
+    def topics(self) -> list[str]:
+        """See `ports.Outbox.topics`."""
+        return [topic for (topic,) in self._store.read("SELECT DISTINCT topic FROM messages WHERE settled=0")]
+
+    def hand_over(self, upto: Mapping[str, int], settled: Iterable[Delivery] = (), folded: int = EVERYTHING) -> None:
+        """See `ports.Outbox.hand_over`."""
+        with self._store.transaction() as db:
+            count(db, settled=_settle(db, settled, folded))
+            db.execute("DELETE FROM messages WHERE settled=1 AND seq<=?", (folded,))
+            db.execute("UPDATE meta SET value=max(value, ?) WHERE key='folded'", (folded,))
+            db.execute(_HANDED, (orjson.dumps(list(upto.items())).decode(),))
+
+    def reattempt(self) -> None:
+        """See `ports.Outbox.reattempt`."""
+        with self._store.transaction() as db:
+            db.execute(
+                "UPDATE messages SET attempt=attempt+1 FROM topics WHERE settled=0 AND name=topic AND seq<=handed"
+            )
+
+    def park(self, seq: int, reason: ParkReason, detail: str, at: int) -> None:
+        """See `ports.Outbox.park`."""
+        with self._store.transaction() as db:
+            db.execute(
+                f"INSERT INTO parked SELECT {_PENDING}, fact, ?, ?, ? FROM messages WHERE settled=0 AND seq=?",
+                (reason.value, detail, at, seq),
+            )
+            count(db, parked=db.changes())
+            db.execute("DELETE FROM messages WHERE settled=0 AND seq=?", (seq,))
+
+    def version(self) -> int:
+        """See `ports.Outbox.version`."""
+        [(version,)] = self._store.read("PRAGMA data_version")
+        return int(version)
+
+    # ---- the cases follow ----
+
+    def after(self, seq: int, limit: int) -> list[Entry]:
+        """See `ports.Feed.after`."""
+        sql = (
+            f"SELECT {_ENTRY} FROM messages WHERE seq>?1 UNION ALL SELECT {_ENTRY} FROM parked WHERE seq>?1"
+            " ORDER BY seq LIMIT ?2"
+        )
+        return [Entry._make(row) for row in self._store.read(sql, (seq, limit))]
+
+    def marks(self) -> tuple[int, int]:
+        """See `ports.Feed.marks`."""
+        [(last, folded)] = self._store.read(
+            "SELECT (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name='messages'),"
+            " (SELECT value FROM meta WHERE key='folded')"
+        )
+        return last, folded
+
+
+def _settle(db: Db, deliveries: Iterable[Delivery], folded: int) -> int:
+    """How many were there: what is gone behind our back is not counted, so that the ledger shows it."""
+    done = orjson.dumps([tuple(one) for one in deliveries]).decode()
+    db.execute(_SETTLE, (done,))
+    db.execute(f"DELETE FROM messages {_LEAVE} AND seq<=?", (done, folded))
+    gone = db.changes()
+    db.execute(f"UPDATE messages SET settled=1 {_LEAVE}", (done,))
+    return gone + db.changes()
