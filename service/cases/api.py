@@ -11,7 +11,8 @@ from schemas.reasons import Reason
 from schemas.report import IDENTIFIER
 from schemas.times import format_time
 from schemas.words import Kind, Supervision
-from service.cases.casebook import Casebook, Search
+from service.cases.casebook import Casebook
+from service.cases.search import Search
 from service.domain.case import Case, Phase
 from service.domain.standards import Rules
 from service.domain.view import view

@@ -4,18 +4,19 @@ Written by the fold alone (`service.cases.fold`, in the relay's leader); read by
 whole state, and beside it, derived when it is saved, the few columns by which cases are looked for and counted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from schemas.words import Stage
+from service.cases.search import CaseIndex, Labels
 from service.domain import case as domain
-from service.domain.case import Case, Phase, Standard
-from service.domain.standards import Rules, clock, horizon_ms, next_due_ms, running_deadline
+from service.domain.case import Standard
+from service.domain.standards import Assessment, Rules, horizon_ms
 from service.journal.sqlite import Db, Store
 
 SCHEMA_VERSION = 1
@@ -56,90 +57,71 @@ _SAVE = (
     f" ON CONFLICT(case_id) DO UPDATE SET {', '.join(f'{name}=excluded.{name}' for name in _COLUMNS[1:])}"
 )
 
-Labels = tuple[str, ...]
+_COUNT = "INSERT INTO totals VALUES(?1, ?2, ?3) ON CONFLICT(name, labels) DO UPDATE SET n=n+?3"
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """Which cases are wanted; None: no matter."""
-
-    phase: str | None = None
-    kind: str | None = None
-    supervision: str | None = None
-    campaign: str | None = None
-    overdue: bool | None = None
-    due_soon: bool | None = None
-    sender: str | None = None  # only cases this sender has reported on
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Which cases a period's figures are about: those reported in [since, until), in epoch milliseconds."""
-
-    since: int
-    until: int
-    campaign: str | None = None
-    campaign_phase: str | None = None
-    supervision: str | None = None
-
-
-class Page:
-    """The casebook inside one transaction. Cases read once stay at hand and are written once, at its end."""
+class Changes:
+    """What one transaction of the casebook will change. Cases read once stay at hand; all is written at its end."""
 
     def __init__(self, db: Db, rules: Rules) -> None:
         self._db, self._rules = db, rules
-        self._cases: dict[str, Case | None] = {}
+        self._cases: dict[str, Assessment | None] = {}
         self._changed: dict[str, bool] = {}  # case_id → whether it was stripped
+        self._counts: Counter[tuple[str, Labels]] = Counter()
+        self._senders: set[tuple[str, str]] = set()
+        self._meta: dict[str, int | str] = {}
 
-    def get(self, case_id: str) -> Case | None:
+    def get(self, case_id: str) -> Assessment | None:
         """The case as it is now."""
         if case_id not in self._cases:
             row = self._db.execute("SELECT state FROM cases WHERE case_id=?", (case_id,)).fetchone()
-            self._cases[case_id] = domain.load(orjson.loads(row[0])) if row else None
+            self._cases[case_id] = Assessment(domain.load(orjson.loads(row[0])), self._rules) if row else None
         return self._cases[case_id]
 
-    def put(self, case: Case, *, stripped: bool = False) -> None:
+    def put(self, assessed: Assessment, *, stripped: bool = False) -> None:
         """The case as it is from now on."""
-        self._cases[case.case_id] = case
-        self._changed[case.case_id] = stripped
+        self._cases[assessed.case.case_id] = assessed
+        self._changed[assessed.case.case_id] = stripped
 
     def count(self, name: str, labels: Labels, n: float = 1) -> None:
         """Add to a total."""
-        self._db.execute(
-            "INSERT INTO totals VALUES(?1, ?2, ?3) ON CONFLICT(name, labels) DO UPDATE SET n=n+?3",
-            (name, orjson.dumps(labels).decode(), n),
-        )
+        self._counts[name, labels] += n  # type: ignore[assignment]  # of seconds, too
 
     def note_sender(self, sender: str, case_id: str) -> None:
         """Remember that this sender has reported on the case."""
-        self._db.execute("INSERT OR IGNORE INTO senders VALUES(?, ?)", (sender, case_id))
+        self._senders.add((sender, case_id))
 
     def remember(self, **meta: int | str) -> None:
         """Set what the fold must find again: `cursor`, `as_of`, …"""
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", meta.items())
+        self._meta |= meta
 
     def save(self) -> None:
-        """Write every changed case."""
-        for case_id, stripped in self._changed.items():
-            if (case := self._cases[case_id]) is not None:
-                self._db.execute(_SAVE, _row(case, self._rules, stripped))
+        """Write it all."""
+        rows = (_row(case, stripped) for id_, stripped in self._changed.items() if (case := self._cases[id_]))
+        self._db.executemany(_SAVE, rows)
+        self._db.executemany("INSERT OR IGNORE INTO senders VALUES(?, ?)", self._senders)
+        self._db.executemany(_COUNT, ((name, orjson.dumps(on).decode(), n) for (name, on), n in self._counts.items()))
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", self._meta.items())
 
 
-class Casebook:
+class Casebook(CaseIndex):
     """The casebook in `directory`, made there if it is missing. Every method may raise `JournalError`."""
 
     def __init__(self, directory: Path, rules: Rules) -> None:
         self._store = Store(directory, "cases", schema=_SCHEMA, version=SCHEMA_VERSION, flush=True)
         self._rules = rules
-        self.close, self.tidy = self._store.close, self._store.tidy
+
+    def close(self) -> None:
+        """Close the files."""
+        self._store.close()
 
     @contextmanager
-    def changing(self) -> Iterator[Page]:
+    def changing(self) -> Iterator[Changes]:
         """One transaction, flushed: the fold relies on it before it lets the journal drop a row."""
         with self._store.transaction() as db:
-            page = Page(db, self._rules)
-            yield page
-            page.save()
+            changes = Changes(db, self._rules)
+            yield changes
+            changes.save()
 
     def meta(self) -> dict[str, Any]:
         """What the fold remembers."""
@@ -163,123 +145,21 @@ class Casebook:
         )
         return [case_id for (case_id,) in self._store.read(sql, (before_ms, limit))]
 
-    def case(self, case_id: str, sender: str | None = None) -> Case | None:
-        """One case; with `sender`, only if that sender has reported on it."""
-        known = " AND EXISTS (SELECT 1 FROM senders WHERE sender=?2 AND case_id=?1)" if sender else ""
-        bindings = (case_id, sender) if sender else (case_id,)
-        rows = self._store.read(f"SELECT state FROM cases WHERE case_id=?1{known}", bindings)
-        return domain.load(orjson.loads(rows[0][0])) if rows else None
 
-    def search(self, wanted: Search, *, now_ms: int, after: str, limit: int) -> list[Case]:
-        """At most `limit` cases with an id beyond `after`, in order of their ids."""
-        source, searched = _source(wanted)
-        conditions, bindings = ["case_id>?2"], [now_ms, after]
-        for name, condition in searched.items():
-            if (value := getattr(wanted, name)) is not None:
-                bindings.append(value)
-                conditions.append(condition.format(len(bindings)))
-        asked = {what: getattr(wanted, what) for what in _RUNNING}
-        conditions += [_either(what, value) for what, value in asked.items() if value is not None]
-        sql = f"SELECT state FROM {source} WHERE {' AND '.join(conditions)} ORDER BY case_id LIMIT {limit:d}"
-        return [domain.load(orjson.loads(state)) for (state,) in self._store.read(sql, tuple(bindings))]
-
-    # ---- counting ----
-
-    def totals(self) -> dict[str, dict[Labels, float]]:
-        """Every total ever counted, by name and labels."""
-        found: dict[str, dict[Labels, float]] = {}
-        for name, labels, n in self._store.read("SELECT name, labels, n FROM totals"):
-            found.setdefault(name, {})[tuple(orjson.loads(labels))] = n
-        return found
-
-    def open_by_progress(self) -> Mapping[Labels, int]:
-        """(kind, major, progress) → open cases."""
-        return self._counts("SELECT kind, major, progress, COUNT(*) FROM cases WHERE is_open=1 GROUP BY 1, 2, 3")
-
-    def open_by_supervision(self) -> Mapping[Labels, int]:
-        """(kind, supervision) → open cases."""
-        return self._counts("SELECT kind, supervision, COUNT(*) FROM cases WHERE is_open=1 GROUP BY 1, 2")
-
-    def running(self, what: str, standard: Standard, now_ms: int) -> Mapping[Labels, int]:
-        """(kind, major) → open cases that are `overdue`, or `due_soon`, by this standard."""
-        condition = _RUNNING[what].format(standard)
-        return self._counts(f"SELECT kind, major, COUNT(*) FROM cases WHERE {condition} GROUP BY 1, 2", (now_ms,))
-
-    def oldest_open(self) -> Mapping[str, int]:
-        """kind → when its oldest open case was reported."""
-        sql = "SELECT kind, MIN(reported_at) FROM cases WHERE is_open=1 AND reported_at IS NOT NULL GROUP BY kind"
-        return dict(self._store.read(sql))
-
-    def figures(self, period: Period, now_ms: int) -> list[dict[str, Any]]:
-        """A period's counts, one row per campaign phase and kind: exact, as outcomes outlive retention."""
-        conditions = "reported_at>=?2 AND reported_at<?3"
-        bindings: list[Any] = [now_ms, period.since, period.until]
-        for column in ("campaign", "campaign_phase", "supervision"):
-            if (value := getattr(period, column)) is not None:
-                bindings.append(value)
-                conditions += f" AND {column}=?{len(bindings)}"
-        names = ("campaign_phase", "kind", *_FIGURES)
-        sums = ", ".join(f"COUNT(*) FILTER (WHERE {what})" for what in _FIGURES.values())
-        sql = f"SELECT campaign_phase, kind, {sums} FROM cases WHERE {conditions} GROUP BY 1, 2 ORDER BY 1 DESC, 2"
-        return [dict(zip(names, row, strict=True)) for row in self._store.read(sql, tuple(bindings))]
-
-    def _counts(self, sql: str, bindings: tuple[Any, ...] = ()) -> dict[Labels, int]:
-        return {tuple(labels): n for *labels, n in self._store.read(sql, bindings)}
-
-
-_SEARCHED = {
-    **{column: f"{column}=?{{0}}" for column in ("phase", "kind", "supervision", "campaign")},
-    "sender": "EXISTS (SELECT 1 FROM senders WHERE sender=?{0} AND case_id=cases.case_id)",
-}
-_OPEN_PHASES = {*Phase} - {Phase.APPROVED, Phase.CANCELLED}
-_FIGURES = {
-    "reported": "1",
-    "approved": "approved",
-    "cancelled": "phase='cancelled'",
-    "arrival_met": "arrival='met'",
-    "arrival_breached": "arrival='breached'",
-    "completion_met": "completion='met'",
-    "completion_breached": "completion='breached'",
-    "overdue_unfinished": "completion_deadline IS NOT NULL AND completion_deadline<?1",
-    "reworked": "reopenings>0",
-}
-_RUNNING = {  # ?1 is now; the partial indexes on the deadlines serve these
-    "overdue": "{0}_deadline IS NOT NULL AND {0}_deadline<?1",
-    "due_soon": "{0}_deadline IS NOT NULL AND {0}_deadline>=?1 AND {0}_soon<=?1",
-}
-
-
-def _source(wanted: Search) -> tuple[str, Mapping[str, str]]:
-    """Where to look, and by what: whoever asks for something open must not wait for all that was closed in years."""
-    if wanted.phase in _OPEN_PHASES:
-        return "cases INDEXED BY by_phase", _SEARCHED
-    if wanted.overdue or wanted.due_soon:
-        return "cases INDEXED BY open_in_order", _SEARCHED
-    if wanted.sender is not None:
-        return "senders CROSS JOIN cases USING(case_id)", _SEARCHED | {"sender": "senders.sender=?{0}"}
-    return "cases", _SEARCHED
-
-
-def _either(what: str, wanted: bool) -> str:
-    either = " OR ".join(f"({_RUNNING[what].format(standard)})" for standard in Standard)
-    return f"is_open=1 AND ({either})" if wanted else f"NOT ({either})"
-
-
-def _deadline(case: Case, standard: Standard, rules: Rules) -> tuple[int | None, int | None]:
+def _deadline(assessed: Assessment, standard: Standard) -> tuple[int | None, int | None]:
     """The deadline the case runs towards, and from when on that is soon."""
-    deadline = running_deadline(case, standard, rules)
-    time = clock(case, standard, rules)
+    deadline, time = assessed.running_deadline(standard), assessed.standards[standard].clock
     return (None, None) if deadline is None or time is None else (deadline, deadline - horizon_ms(time.limit_seconds))
 
 
-def _row(case: Case, rules: Rules, stripped: bool) -> tuple[Any, ...]:
-    reported = case.first.get(Stage.REPORTED)
-    outcomes = {counted.standard: counted.outcome.value for counted in case.counted}
+def _row(assessed: Assessment, stripped: bool) -> tuple[Any, ...]:
+    case, reported = assessed.case, assessed.case.first.get(Stage.REPORTED)
+    outcomes = [one.counted and one.counted.outcome.value for one in assessed.standards.values()]
     return (
         case.case_id,
-        case.kind,
-        case.category[:2],
-        case.category,
+        assessed.kind,
+        assessed.category[:2],
+        assessed.category,
         case.phase.value,
         case.progress.value,
         case.is_open,
@@ -289,11 +169,10 @@ def _row(case: Case, rules: Rules, stripped: bool) -> tuple[Any, ...]:
         reported and reported.occurred_at,
         case.approval is not None,
         case.reopenings,
-        outcomes.get(Standard.ARRIVAL),
-        outcomes.get(Standard.COMPLETION),
-        *_deadline(case, Standard.ARRIVAL, rules),
-        *_deadline(case, Standard.COMPLETION, rules),
-        next_due_ms(case, rules),
+        *outcomes,
+        *_deadline(assessed, Standard.ARRIVAL),
+        *_deadline(assessed, Standard.COMPLETION),
+        assessed.next_due_ms,
         max(fact.received_at for fact in case.facts),
         stripped,
         orjson.dumps(domain.dump(case)),

@@ -9,13 +9,13 @@ they would have been without it. A report it cannot digest is counted and passed
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from service.cases.casebook import Casebook, Page
-from service.domain.case import Case, Fact, apply, essence
+from service.cases.casebook import Casebook, Changes
+from service.cases.search import Labels
+from service.domain.case import Case, Fact, Standard, apply, essence
 from service.domain.fact import read, unpack
-from service.domain.standards import Rules, judge, measure, next_due_ms
-from service.domain.view import flags
+from service.domain.standards import Assessment, Rules, Transition
 from service.ports import Entry, Feed, JournalFull, JournalUnavailable
 
 log = logging.getLogger(__name__)
@@ -101,15 +101,15 @@ class CaseFold:
         meta = self._casebook.meta()
         same = meta.get("journal_id") == self._journal.journal_id
         self._cursor = meta.get("cursor", 0) if same else 0
-        with self._casebook.changing() as page:
-            page.remember(journal_id=self._journal.journal_id, cursor=self._cursor)
+        with self._casebook.changing() as changes:
+            changes.remember(journal_id=self._journal.journal_id, cursor=self._cursor)
         _, gone = self._journal.marks()
         while self._cursor < gone:  # an old copy of the casebook: the journal need not have what lies between
             self._mend(gone)
         if meta.get("rules") != self._rules_id:
             self._reschedule()
-            with self._casebook.changing() as page:
-                page.remember(rules=self._rules_id)
+            with self._casebook.changing() as changes:
+                changes.remember(rules=self._rules_id)
 
     def turn(self) -> bool:
         """Fold what has come, sweep what is due; whether there is surely more to fold."""
@@ -140,80 +140,69 @@ class CaseFold:
 
     def _fold(self, messages: list[Entry], now_ms: int, *, upto: int, missing: int = 0) -> None:
         """In one transaction, that ends with the cursor at `upto`."""
-        with self._casebook.changing() as page:
+        with self._casebook.changing() as changes:
             for message in messages:
                 try:
-                    self._digest(page, message, min(now_ms, message.received_at))
+                    self._digest(changes, message, min(now_ms, message.received_at))
                 except (KeyError, TypeError, ValueError) as error:
                     log.error("report not digested", extra={"seq": message.seq, "error": type(error).__name__})
-                    page.count("failures", ())
+                    changes.count("failures", ())
             if missing:
-                page.count("gaps", (), missing)
+                changes.count("gaps", (), missing)
             if messages:
-                page.remember(as_of=messages[-1].received_at)
-            page.remember(cursor=upto)
+                changes.remember(as_of=messages[-1].received_at)
+            changes.remember(cursor=upto)
         self.folded = self._cursor = upto
 
-    def _digest(self, page: Page, message: Entry, now_ms: int) -> None:
+    def _digest(self, changes: Changes, message: Entry, now_ms: int) -> None:
         fact = fact_of(message)
-        before = page.get(fact.case_id)
-        if before is not None and is_due(before, now_ms, self._rules):  # as the sweep would have, had it come by
-            before = self._told(page, before, before, now_ms)
-        after = apply(before, fact)
-        if after is before:
+        before = changes.get(fact.case_id)
+        if before is not None and before.is_due(now_ms):  # as the sweep would have, had it come by
+            before = self._tell(changes, before, before, now_ms)
+        known = before.case if before is not None else None
+        case = apply(known, fact)
+        if case is known:
             return
-        page.note_sender(fact.sender, fact.case_id)
-        self._told(page, before, after, now_ms)
+        self._tell(changes, before, Assessment(case, self._rules), now_ms)
+        changes.note_sender(fact.sender, fact.case_id)
 
-    def _told(self, page: Page, before: Case | None, after: Case, now_ms: int) -> Case:
+    def _tell(self, changes: Changes, before: Assessment | None, after: Assessment, now_ms: int) -> Assessment:
         """The case judged; what has become true of it is added to the totals."""
-        after, transitions = judge(after, now_ms, self._rules)
-        after, seconds = measure(after, self._rules)
-        place = (after.kind, after.category[:2])
-        for step in transitions:
-            name = "corrections" if step.is_correction else "standard"
-            page.count(name, (step.kind, step.category[:2], step.standard.value, step.outcome.value))
-        for standard, length in seconds.items():
-            page.count(f"{standard}_seconds", (*place, bucket(standard, length)))
-            page.count(f"{standard}_seconds_sum", place, length)
-        if after.was_reported and not (before and before.was_reported):
-            page.count("reported", place)
-        if _completed(after) and not (before and _completed(before)):
-            page.count("approved", place)
-        if (more := after.reopenings - (before.reopenings if before else 0)) > 0:
-            page.count("reopenings", place, more)
-        for flag in set(flags(after, self._rules)) - set(flags(before, self._rules) if before else ()):
-            page.count("flags", (flag.value,))
-        page.put(after)
+        after, transitions = after.judged(now_ms)
+        after, seconds = after.measured()
+        told = list(_news(before, after, transitions, seconds))  # all of it, before any is counted
+        for name, labels, n in told:
+            changes.count(name, labels, n)
+        changes.put(after)
         return after
 
     # ---- sweeping ----
 
     def _sweep(self, now_ms: int) -> None:
         while due := self._casebook.due(now_ms, FOLD_MESSAGES):
-            with self._casebook.changing() as page:
+            with self._casebook.changing() as changes:
                 for case_id in due:
-                    if (case := page.get(case_id)) is not None:
-                        self._told(page, case, case, now_ms)
+                    if (case := changes.get(case_id)) is not None:
+                        self._tell(changes, case, case, now_ms)
         self.last_run = time.time()
 
     def _strip(self) -> bool:
         old = self._casebook.strippable(self._clock() - self._strip_after_ms, FOLD_MESSAGES)
         if old:
-            with self._casebook.changing() as page:
+            with self._casebook.changing() as changes:
                 for case_id in old:
-                    if (case := page.get(case_id)) is not None:
-                        page.put(essence(case), stripped=True)
+                    if (case := changes.get(case_id)) is not None:
+                        changes.put(Assessment(essence(case.case), self._rules), stripped=True)
         return bool(old)
 
     def _reschedule(self) -> None:
         """Other limits, another grace: every undecided case has another next instant."""
         after = ""
         while some := self._casebook.undecided(after, FOLD_MESSAGES):
-            with self._casebook.changing() as page:
+            with self._casebook.changing() as changes:
                 for case_id in some:
-                    if (case := page.get(case_id)) is not None:
-                        page.put(case)
+                    if (case := changes.get(case_id)) is not None:
+                        changes.put(case)
             after = some[-1]
 
 
@@ -231,15 +220,33 @@ def fact_of(message: Entry) -> Fact:
     )
 
 
+def _news(
+    before: Assessment | None,
+    after: Assessment,
+    transitions: Iterable[Transition],
+    seconds: Mapping[Standard, float],
+) -> Iterator[tuple[str, Labels, float]]:
+    """What has become true of a case, as name, labels and amount of the totals."""
+    place, was, now = (after.kind, after.category[:2]), before and before.case, after.case
+    for step in transitions:
+        name = "corrections" if step.is_correction else "standard"
+        yield name, (step.kind, step.category[:2], step.standard.value, step.outcome.value), 1
+    for standard, length in seconds.items():
+        yield f"{standard}_seconds", (*place, bucket(standard, length)), 1
+        yield f"{standard}_seconds_sum", place, length
+    if now.was_reported and not (was and was.was_reported):
+        yield "reported", place, 1
+    if _completed(now) and not (was and _completed(was)):
+        yield "approved", place, 1
+    if (more := now.reopenings - (was.reopenings if was else 0)) > 0:
+        yield "reopenings", place, more
+    for flag in set(after.flags) - set(before.flags if before else ()):
+        yield "flags", (flag.value,), 1
+
+
 def _completed(case: Case) -> bool:
     """Whether it was approved at least once, of the cases that 完成率 is of: the reported ones."""
     return case.was_reported and case.was_approved
-
-
-def is_due(case: Case, now_ms: int, rules: Rules) -> bool:
-    """Whether a sweep would tell something of the case."""
-    due = next_due_ms(case, rules)
-    return due is not None and due <= now_ms
 
 
 ARRIVAL_SECONDS = (60, 120, 300, 600, 900, 1200, 1500, 1800, 2700, 3600, 7200, 14400)

@@ -13,10 +13,11 @@ from prometheus_client.registry import Collector
 
 from schemas.catalogue import Catalogue
 from schemas.words import Supervision
-from service.cases.casebook import Casebook, Labels
+from service.cases.casebook import Casebook
 from service.cases.fold import BUCKETS, CaseFold
+from service.cases.search import Labels
 from service.domain.case import Outcome, Phase, Standard
-from service.domain.view import CaseFlag
+from service.domain.flags import CaseFlag
 from service.ports import JournalError
 
 PROGRESS = (Phase.AWAITING_ARRIVAL, Phase.IN_PROGRESS, Phase.AWAITING_APPROVAL)

@@ -13,8 +13,9 @@ import orjson
 from schemas.catalogue import Catalogue
 from schemas.times import format_time
 from schemas.words import Kind, Supervision
-from service.cases.casebook import Casebook, Search
+from service.cases.casebook import Casebook
 from service.cases.rules import rules_of
+from service.cases.search import Search
 from service.cli.command import configured
 from service.config import Config
 from service.domain.case import Case, Phase

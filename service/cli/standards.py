@@ -14,8 +14,8 @@ import orjson
 
 from schemas.catalogue import Catalogue
 from schemas.times import format_time
-from service.cases.casebook import Period
 from service.cases.rules import rules_of
+from service.cases.search import Period
 from service.cli.cases import SUPERVISIONS, caught_up, opened
 from service.cli.command import configured
 from service.config import Config

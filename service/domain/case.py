@@ -22,9 +22,8 @@ and a `returned` in the same millisecond, the one that came to us first happened
 
 from bisect import insort
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from schemas.words import Stage, Supervision
@@ -101,16 +100,16 @@ class Case:
     measured: tuple[Standard, ...] = ()  # whose duration a histogram has already
     forgotten: tuple[tuple[str, str], ...] = ()  # (sender, report_id) of facts that retention has dropped
 
-    @cached_property
-    def first(self) -> Mapping[Stage, Fact]:
-        """The earliest fact of each stage there is."""
-        return _earliest(self.facts)
+    first: Mapping[Stage, Fact] = field(init=False, compare=False, repr=False)  # the earliest of each stage there is
+    _standing: Mapping[Stage, Fact] = field(init=False, compare=False, repr=False)  # of those no `returned` has voided
 
-    @cached_property
-    def _standing(self) -> Mapping[Stage, Fact]:
-        """The earliest of each stage that no `returned` has voided: of what happened after the last one."""
-        returns = [n for n, fact in enumerate(self.facts) if fact.stage == Stage.RETURNED]
-        return _earliest(self.facts[returns[-1] :]) if returns else self.first
+    def __post_init__(self) -> None:
+        first = standing = _earliest(self.facts)
+        if Stage.RETURNED in first:  # what stands happened after the last one
+            last = max(n for n, fact in enumerate(self.facts) if fact.stage is Stage.RETURNED)
+            standing = _earliest(self.facts[last:])
+        object.__setattr__(self, "first", first)
+        object.__setattr__(self, "_standing", standing)
 
     @property
     def finish(self) -> Fact | None:
@@ -126,11 +125,11 @@ class Case:
     def cancellation(self) -> Fact | None:
         return self.first.get(Stage.CANCELLED)
 
-    @cached_property
+    @property
     def arrival(self) -> Fact | None:
         """The first proof that staff were on site: whoever finished had arrived."""
-        shown = [self.first[s] for s in (Stage.ARRIVED, Stage.FINISHED) if s in self.first]
-        return min(shown, default=None)
+        arrived, finished = self.first.get(Stage.ARRIVED), self.first.get(Stage.FINISHED)
+        return min(arrived, finished) if arrived and finished else arrived or finished
 
     @property
     def kind(self) -> str:
@@ -192,6 +191,15 @@ class Case:
     def _on_hold(self) -> bool:
         holds = (fact.stage for fact in reversed(self.facts) if fact.stage in _HOLD_STAGES)
         return next(holds, None) == Stage.SUSPENDED
+
+    def telling(
+        self, counted: tuple[Counted, ...] | None = None, measured: tuple[Standard, ...] | None = None
+    ) -> "Case":
+        """The same facts, of which more was told; what was derived of them already need not be derived again."""
+        same = object.__new__(Case)
+        same.__dict__.update(self.__dict__)
+        same.__dict__.update({"counted": counted} if counted is not None else {"measured": measured})
+        return same
 
     def outcome(self, standard: Standard) -> Counted | None:
         """The outcome counted, if one was."""

@@ -1,7 +1,7 @@
 """The promised times: when each clock runs out, what the facts say of it, and what is counted.
 
-What the facts call for (`verdict`) is a pure function of the facts and the rules; time only says whether it may
-be told yet. `judge` tells it: the first time as an outcome, later as a correction if the truth has changed. Truth
+What the facts call for (a verdict) is a pure function of the facts and the rules; time only says whether it may
+be told yet. `judged` tells it: the first time as an outcome, later as a correction if the truth has changed. Truth
 that is not decided, or no longer called for, takes nothing back, so at every moment, under the labels kept in
 `Counted`: cases that are met = counted met + corrected to met - corrected to breached; and so for breached.
 
@@ -24,11 +24,12 @@ that is not decided, or no longer called for, takes nothing back, so at every mo
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from schemas.words import Stage
 from service.domain.case import Case, Counted, Fact, Outcome, Standard
+from service.domain.flags import CaseFlag, flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,99 +68,134 @@ class Transition(NamedTuple):
     is_correction: bool
 
 
-def start(case: Case, rules: Rules) -> Fact | None:
-    """The report that started the clocks."""
-    return case.first.get(rules.clock_start.get(case.kind, Stage.REPORTED))
+class Judged(NamedTuple):
+    """One standard as the facts of a case and the rules have it."""
+
+    standard: Standard
+    limit_seconds: int | None  # None: nothing is promised
+    clock: Clock | None  # None: nothing has started it, or nothing is promised
+    reached: Fact | None  # what fulfilled it, in time or not
+    verdict: Verdict | None  # None: no outcome is called for: no clock, no promise, or cancelled in time
+    counted: Counted | None
+
+    @property
+    def untold(self) -> Verdict | None:
+        """The verdict, when it is not what was counted."""
+        told = self.counted is not None and self.verdict is not None and self.counted.outcome is self.verdict.outcome
+        return None if told else self.verdict
 
 
-def clock(case: Case, standard: Standard, rules: Rules) -> Clock | None:
-    """None when nothing has started it, or nothing is promised."""
-    started, limit = start(case, rules), limit_seconds(case, standard, rules)
-    if started is None or limit is None:
-        return None
-    deadline = started.occurred_at + 1000 * limit
-    passed_at = max(deadline, started.received_at) + rules.grace_ms
-    return Clock(started.occurred_at, limit, deadline, passed_at)
+class Assessment:
+    """A case under the rules, worked out once: everything that is counted, stored and shown of it is read here."""
 
+    def __init__(self, case: Case, rules: Rules) -> None:
+        self.case, self.rules = case, rules
+        self.kind, self.category = case.kind, case.category
+        self.started = case.first.get(rules.clock_start.get(self.kind, Stage.REPORTED))  # what started the clocks
+        self._take({standard: self._judged(standard) for standard in Standard})
 
-def limit_seconds(case: Case, standard: Standard, rules: Rules) -> int | None:
-    """The limit the case is judged by; None: nothing is promised."""
-    counted = case.outcome(standard)
-    if counted and (counted.kind, counted.category) == (case.kind, case.category):
-        return counted.limit_seconds  # an edited table does not judge the past anew
-    return rules.limit(case.kind, standard, case.category)
+    def _take(self, standards: Mapping[Standard, Judged]) -> None:
+        self.standards = standards  # each of them, promised or not
+        untold = [truth.due_ms for one in standards.values() if (truth := one.untold) is not None]
+        # When `judged` will next change something if no fact comes: never before, and then certainly; 0 is at once.
+        # The rules are part of the answer: under other limits, grace or clock starts, assess again.
+        self.next_due_ms: int | None = min(untold, default=None)
 
+    @property
+    def flags(self) -> tuple[CaseFlag, ...]:
+        """What is odd about the case, in the order of `CaseFlag`."""
+        stands = any(one.counted is not None and one.verdict is None for one in self.standards.values())
+        return flags(self.case, self.started, outcome_stands=stands)
 
-def reached(case: Case, standard: Standard) -> Fact | None:
-    """The fact that fulfilled the standard, in time or not."""
-    return case.arrival if standard == Standard.ARRIVAL else case.finish
+    def is_due(self, now_ms: int) -> bool:
+        """Whether a sweep would tell something of the case."""
+        return self.next_due_ms is not None and self.next_due_ms <= now_ms
 
+    def judged(self, now_ms: int) -> tuple["Assessment", tuple[Transition, ...]]:
+        """Tell what may be told at `now_ms`. To be called after facts were applied, and when `next_due_ms` has come."""
+        told = {
+            one.standard: self._told(one, truth, now_ms)
+            for one in self.standards.values()
+            if (truth := one.untold) is not None and now_ms >= truth.due_ms
+        }
+        if not told:
+            return self, ()
+        others = (counted for counted in self.case.counted if counted.standard not in told)
+        standards = {name: one._replace(counted=told.get(name, one.counted)) for name, one in self.standards.items()}
+        after = self._telling(self.case.telling(counted=(*others, *told.values())), standards)
+        steps = (
+            Transition(now.kind, now.category, standard, now.outcome, self.standards[standard].counted is not None)
+            for standard, now in told.items()
+        )
+        return after, tuple(steps)
 
-def verdict(case: Case, standard: Standard, rules: Rules) -> Verdict | None:
-    """None when the facts call for no outcome: no clock, no promise, or cancelled in time."""
-    time = clock(case, standard, rules)
-    if time is None:
-        return None
-    decider = case.arrival if standard == Standard.ARRIVAL else case.approval
-    cancelled = case.cancellation
-    if cancelled and cancelled.occurred_at < time.deadline and not (decider and decider < cancelled):
-        return None
-    done = reached(case, standard)
-    outcome = Outcome.MET if done and done.occurred_at <= time.deadline else Outcome.BREACHED
-    return Verdict(outcome, 0 if decider else time.passed_at, time.limit_seconds)
+    def measured(self) -> tuple["Assessment", Mapping[Standard, float]]:
+        """The durations (s) to observe now, each given once per case and for ever. To be called after `judged`.
 
+        An arrival is given when it is known, judged or not; a completion when its outcome is counted and a finish
+        stands, so a case that ran over its deadline enters with its true length, not as none.
+        """
+        started = self.started
+        if started is None:
+            return self, {}
+        seconds = {
+            standard: seconds_between(started.occurred_at, one.reached.occurred_at)
+            for standard, one in self.standards.items()
+            if one.reached is not None and standard not in self.case.measured
+            if standard is Standard.ARRIVAL or one.counted
+        }
+        if not seconds:
+            return self, seconds
+        return self._telling(self.case.telling(measured=(*self.case.measured, *seconds)), self.standards), seconds
 
-def _untold(case: Case, standard: Standard, rules: Rules) -> Verdict | None:
-    """The verdict, when it is not what was counted."""
-    truth, counted = verdict(case, standard, rules), case.outcome(standard)
-    return None if truth is None or (counted and counted.outcome == truth.outcome) else truth
+    def running_deadline(self, standard: Standard) -> int | None:
+        """The deadline (epoch ms) an open case is still running towards, or has run past; None once fulfilled."""
+        one = self.standards[standard]
+        return one.clock.deadline if one.clock and self.case.is_open and not one.reached else None
 
+    def is_overdue(self, standard: Standard, now_ms: int) -> bool:
+        """Not fulfilled and past the deadline, without any grace. On the deadline itself there is still time."""
+        deadline = self.running_deadline(standard)
+        return deadline is not None and now_ms > deadline
 
-def judge(case: Case, now_ms: int, rules: Rules) -> tuple[Case, tuple[Transition, ...]]:
-    """Tell what may be told at `now_ms`. To be called after facts were applied, and when `next_due_ms` has come."""
-    transitions = []
-    for standard in Standard:
-        truth = _untold(case, standard, rules)
-        if truth and now_ms >= truth.due_ms:
-            case, told = _tell(case, standard, truth, now_ms)
-            transitions.append(told)
-    return case, tuple(transitions)
+    def _judged(self, standard: Standard) -> Judged:
+        case, counted = self.case, self.case.outcome(standard)
+        if counted and (counted.kind, counted.category) == (self.kind, self.category):
+            limit: int | None = counted.limit_seconds  # an edited table does not judge the past anew
+        else:
+            limit = self.rules.limit(self.kind, standard, self.category)
+        time = self._clock(limit)
+        reached = case.arrival if standard is Standard.ARRIVAL else case.finish
+        verdict = time and self._verdict(standard, time, reached)
+        return Judged(standard, limit, time, reached, verdict, counted)
 
+    def _clock(self, limit: int | None) -> Clock | None:
+        started = self.started
+        if started is None or limit is None:
+            return None
+        deadline = started.occurred_at + 1000 * limit
+        passed_at = max(deadline, started.received_at) + self.rules.grace_ms
+        return Clock(started.occurred_at, limit, deadline, passed_at)
 
-def _tell(case: Case, standard: Standard, truth: Verdict, now_ms: int) -> tuple[Case, Transition]:
-    before = case.outcome(standard)
-    first = Counted(standard, truth.outcome, now_ms, case.kind, case.category, truth.limit_seconds)
-    told = before._replace(outcome=truth.outcome, decided_at=now_ms) if before else first
-    others = (counted for counted in case.counted if counted.standard != standard)
-    step = Transition(told.kind, told.category, standard, told.outcome, is_correction=before is not None)
-    return replace(case, counted=(*others, told)), step
+    def _verdict(self, standard: Standard, time: Clock, done: Fact | None) -> Verdict | None:
+        decider = self.case.arrival if standard is Standard.ARRIVAL else self.case.approval
+        cancelled = self.case.cancellation
+        if cancelled and cancelled.occurred_at < time.deadline and not (decider and decider < cancelled):
+            return None
+        outcome = Outcome.MET if done and done.occurred_at <= time.deadline else Outcome.BREACHED
+        return Verdict(outcome, 0 if decider else time.passed_at, time.limit_seconds)
 
+    def _told(self, one: Judged, truth: Verdict, now_ms: int) -> Counted:
+        if one.counted is not None:
+            return one.counted._replace(outcome=truth.outcome, decided_at=now_ms)
+        return Counted(one.standard, truth.outcome, now_ms, self.kind, self.category, truth.limit_seconds)
 
-def next_due_ms(case: Case, rules: Rules) -> int | None:
-    """When `judge` will next change something if no fact comes: never before, and then certainly; 0 is at once.
-
-    The rules are part of the answer: under other limits, grace or clock starts, ask again.
-    """
-    truths = (_untold(case, standard, rules) for standard in Standard)
-    return min((truth.due_ms for truth in truths if truth), default=None)
-
-
-def measure(case: Case, rules: Rules) -> tuple[Case, Mapping[Standard, float]]:
-    """The durations (s) to observe now, each given once per case and for ever. To be called after `judge`.
-
-    An arrival is given when it is known, judged or not; a completion when its outcome is counted and a finish
-    stands, so a case that ran over its deadline enters with its true length, not as none.
-    """
-    started = start(case, rules)
-    if started is None:
-        return case, {}
-    seconds = {
-        standard: seconds_between(started.occurred_at, done.occurred_at)
-        for standard in Standard
-        if standard not in case.measured and (done := reached(case, standard))
-        if standard == Standard.ARRIVAL or case.outcome(standard)
-    }
-    return (replace(case, measured=(*case.measured, *seconds)) if seconds else case), seconds
+    def _telling(self, case: Case, standards: Mapping[Standard, Judged]) -> "Assessment":
+        """The same facts, of which more was told: nothing but that is worked out anew."""
+        after = object.__new__(Assessment)
+        after.__dict__ |= self.__dict__ | {"case": case}
+        after._take(standards)
+        return after
 
 
 def horizon_ms(limit_seconds: int) -> int:
@@ -170,21 +206,3 @@ def horizon_ms(limit_seconds: int) -> int:
 def seconds_between(start_ms: int, end_ms: int) -> float:
     """Never negative: what was done before the clock started took no time of it."""
     return max(0, end_ms - start_ms) / 1000
-
-
-def running_deadline(case: Case, standard: Standard, rules: Rules) -> int | None:
-    """The deadline (epoch ms) an open case is still running towards, or has run past; None once fulfilled."""
-    time = clock(case, standard, rules)
-    return time.deadline if time and case.is_open and not reached(case, standard) else None
-
-
-def is_overdue(case: Case, standard: Standard, now_ms: int, rules: Rules) -> bool:
-    """Not fulfilled and past the deadline, without any grace. On the deadline itself there is still time."""
-    deadline = running_deadline(case, standard, rules)
-    return deadline is not None and now_ms > deadline
-
-
-def is_due_soon(case: Case, standard: Standard, now_ms: int, rules: Rules, horizon_ms: int) -> bool:
-    """Not fulfilled, and the deadline comes within the horizon."""
-    deadline = running_deadline(case, standard, rules)
-    return deadline is not None and now_ms <= deadline <= now_ms + horizon_ms

@@ -22,13 +22,15 @@ import orjson
 from schemas.catalogue import Catalogue
 from schemas.times import format_time
 from schemas.words import Stage, Supervision
-from service.cases.casebook import Casebook, Search
+from service.cases.casebook import Casebook
 from service.cases.fold import CaseFold
 from service.cases.metrics import CaseCollector
+from service.cases.search import Search
 from service.domain.case import Case, Fact, apply
-from service.domain.standards import Rules, judge, measure
+from service.domain.standards import Assessment, Rules
 from service.journal.journal import SqliteJournal
 from service.ports import Message
+from tests.unit.assess import judge, measure
 
 NOW = 1_604_448_000_000
 CATALOGUE = Catalogue.load()
@@ -88,9 +90,8 @@ def fill(directory: Path, cases: Iterator[Case]) -> float:
     while some := list(islice(cases, TOGETHER)):
         with book.changing() as page:
             for case in some:
-                page.put(case)
+                page.put(Assessment(case, RULES))
                 page.note_sender("platform", case.case_id)
-    book.tidy()
     book.close()
     return time.perf_counter() - started
 

@@ -14,10 +14,11 @@ import pytest
 
 from schemas.times import format_time
 from schemas.words import Supervision
-from service.cases.casebook import Casebook, Labels, Page
+from service.cases.casebook import Casebook, Changes
 from service.cases.fold import CaseFold
+from service.cases.search import Labels
 from service.domain.case import Case, Fact, Outcome, Standard
-from service.domain.standards import Rules, Transition
+from service.domain.standards import Assessment, Rules, Transition
 from service.journal.journal import SqliteJournal
 from service.ports import Conflict, Delivery, JournalFull, Message, Receipt
 from tests.unit.case_stories import RULES, T0
@@ -160,14 +161,14 @@ def steps(told: list[Transition]) -> Counter[tuple[Standard, Outcome, bool]]:
 def interrupted(changes: int) -> Iterator[None]:
     """The next transaction breaks off after so many changes of a case."""
     with pytest.MonkeyPatch.context() as patch:
-        real, left = Page.put, iter(range(changes))
+        real, left = Changes.put, iter(range(changes))
 
-        def put(page: Page, case: Case, *, stripped: bool = False) -> None:
+        def put(page: Changes, case: Assessment, *, stripped: bool = False) -> None:
             if next(left, None) is None:
                 raise Interrupted
             real(page, case, stripped=stripped)
 
-        patch.setattr(Page, "put", put)
+        patch.setattr(Changes, "put", put)
         yield
 
 

@@ -5,7 +5,8 @@ from typing import Any
 from schemas.catalogue import Catalogue
 from schemas.words import Stage
 from service.domain.case import Case, Fact, Standard, apply
-from service.domain.standards import Rules, Transition, judge, next_due_ms
+from service.domain.standards import Rules, Transition
+from tests.unit.assess import judge, next_due_ms
 
 T0 = 1_603_670_400_000  # 2020-10-26T00:00:00Z, the first day of the formal run
 RULES = Rules(Catalogue.load().limit)

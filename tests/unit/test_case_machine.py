@@ -22,10 +22,11 @@ from hypothesis.stateful import (
 )
 
 from schemas.words import Stage, Supervision
-from service.cases.casebook import Period, Search
+from service.cases.search import Period, Search
 from service.domain.case import Fact, Outcome, Standard
-from service.domain.standards import Rules, next_due_ms
+from service.domain.standards import Rules
 from service.ports import ParkReason, Receipt
+from tests.unit.assess import next_due_ms
 from tests.unit.case_desk import FOR_EVER, KEEP_MS, Desk, Interrupted, hurried, interrupted
 from tests.unit.case_model import Model
 from tests.unit.test_case_properties import GRACE, LIMITS, STEPS, T0, moments, names, stages, stated

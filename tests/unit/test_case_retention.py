@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.cases.casebook import Period
+from service.cases.search import Period
 from service.domain.case import Case, Fact, apply, essence
-from service.domain.standards import judge, measure, next_due_ms
 from service.domain.view import view
+from tests.unit.assess import judge, measure, next_due_ms
 from tests.unit.case_desk import DAY_MS, FOR_EVER, KEEP_MS, Desk, hurried
 from tests.unit.case_stories import COMPLETION, RULES, fact, ms, told
 from tests.unit.test_case_properties import MOMENTS, moments, stages, stated

@@ -15,8 +15,9 @@ import pytest
 
 from schemas.words import Stage
 from service.cases import fold as cases
-from service.cases.casebook import Casebook, Search
+from service.cases.casebook import Casebook
 from service.cases.fold import CaseFold
+from service.cases.search import Search
 from service.domain.case import Fact, Standard
 from service.domain.standards import Rules
 from service.journal.journal import SqliteJournal

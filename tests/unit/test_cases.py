@@ -7,8 +7,9 @@ import pytest
 from schemas.catalogue import STAGES, STANDARDS
 from schemas.words import Stage, Supervision
 from service.domain.case import Campaign, Phase, Standard, apply, dump, essence, load
-from service.domain.standards import measure
-from service.domain.view import CaseFlag, flags, view
+from service.domain.flags import CaseFlag
+from service.domain.view import view
+from tests.unit.assess import flags, measure
 from tests.unit.case_stories import DAY, RAILING, RULES, fact, fold, folded, live, ms
 
 

@@ -25,7 +25,7 @@ from schemas.reasons import Reason
 from schemas.times import format_time
 from service import docs, ops
 from service.cases import api as case_api
-from service.cases.casebook import Search
+from service.cases.search import Search
 from service.domain.case import Outcome, Phase
 from service.domain.meaning import Flag
 from service.domain.view import view

@@ -6,17 +6,9 @@ import pytest
 
 from schemas.words import Stage
 from service.domain.case import Outcome, apply
-from service.domain.standards import (
-    Rules,
-    Transition,
-    is_due_soon,
-    is_overdue,
-    judge,
-    measure,
-    next_due_ms,
-    running_deadline,
-)
-from service.domain.view import CaseFlag, flags
+from service.domain.flags import CaseFlag
+from service.domain.standards import Rules, Transition
+from tests.unit.assess import flags, is_overdue, judge, measure, next_due_ms, running_deadline
 from tests.unit.case_stories import ARRIVAL, COMPLETION, DAY, RAILING, RULES, fact, folded, live, ms, short
 
 INCIDENTS = {
@@ -243,10 +235,8 @@ def test_an_outcome_counted_before_a_cancellation_was_heard_of_stands_and_is_fla
     assert CaseFlag.OUTCOME_STANDS not in flags(live("incident", "reported@0 cancelled@1000", 10**6)[0], RULES)
 
 
-def test_overdue_ignores_the_grace_and_due_soon_ends_at_the_deadline() -> None:
+def test_overdue_ignores_the_grace() -> None:
     case = folded("incident", "reported@0")
-    soon = [is_due_soon(case, COMPLETION, ms(at), RULES, 300_000) for at in (1199.999, 1200, 1500, 1500.001)]
-    assert soon == [False, True, True, False]
     assert [is_overdue(case, COMPLETION, ms(at), RULES) for at in (1500, 1500.001)] == [False, True]
     assert not is_overdue(case, ARRIVAL, ms(10**6), RULES)  # nothing is promised
 
