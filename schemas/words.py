@@ -25,6 +25,13 @@ class Stage(StrEnum):
     NOTE = "note"  # 备注
 
 
+class Standard(StrEnum):
+    """A promised time."""
+
+    ARRIVAL = "arrival"
+    COMPLETION = "completion"
+
+
 class Supervision(StrEnum):
     """In rising order."""
 

@@ -7,16 +7,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flask import Flask
+from prometheus_client import CollectorRegistry
 
 from schemas.catalogue import Catalogue, CatalogueError
 from schemas.reasons import Reason
 from service import config as configuration
 from service import docs, ops
-from service.broker.publisher import KafkaPublisher
+from service.broker.publisher import KafkaPublisher, check_client
 from service.broker.topics import Cluster, TopicWatch
 from service.cases import api as case_api
 from service.cases.casebook import Casebook
@@ -36,7 +37,7 @@ from service.journal.room import room
 from service.journal.salvage import opened
 from service.journal.sqlite import unfit
 from service.journal.writer import Writer
-from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry
+from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry, relay_metrics, web_metrics
 from service.ports import JournalError
 from service.processes import die_with_parent
 from service.relay.chores import DAY_MS, Chores
@@ -94,15 +95,8 @@ def web() -> Flask:
     _take_turns()
     config = configuration.load(os.environ)
     catalogue = checked(config)
-    told = registry("web")
-    metrics = WebMetrics(
-        told,
-        routes=[*Api.ROUTES, *case_api.ROUTES, *docs.ROUTES, *ops.ROUTES, UNMATCHED],
-        majors=catalogue.majors,
-        stages=list(catalogue.stages),
-        reasons=list(Reason),
-        flags=list(Flag),
-    )
+    rules, told = rules_of(config, catalogue), registry("web")
+    metrics = _web_metrics(told, catalogue)
     journal = opened(config.data_dir, limit=room(config.data_dir, config.journal_limit))
     told.register(JournalCollector(journal))
     writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop)
@@ -112,13 +106,7 @@ def web() -> Flask:
     health = WebHealth(journal, writer, config.data_dir)
     probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
     ops.serve(probes, config.metrics_host, config.web_metrics_port)
-    keys = Keys(config.keys)
-    if not keys.configured:
-        log.warning(
-            "no API key: whoever is on this machine may post and read everything; see `gridgov keys add --help`"
-        )
-    gate = Gate(keys)
-    rules = rules_of(config, catalogue)
+    gate = Gate(_keys(config))
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules), journal, rules)
     app = Api(intake, journal, gate, catalogue, metrics).app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
     _collect_seldom()
@@ -132,38 +120,34 @@ def relay() -> None:
     os.nice(YIELDS)
     config = configuration.load(os.environ)
     catalogue = checked(config)
+    check_client()
     told = registry("relay")
-    metrics = RelayMetrics(told, topics=catalogue.topics)
-    wake, stop = threading.Event(), threading.Event()
-
-    def end(*_: object) -> None:
-        stop.set()
-        wake.set()
-
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sign, end)
-    watch = TopicWatch(Cluster(config), config, changed=wake.set)
-    leadership, pulse = Leadership(config.data_dir, metrics.leader), Pulse(config.data_dir)
+    metrics = relay_metrics(told, catalogue.topics)
+    wake, stop = _until_a_signal()
+    leadership, pulse = Leadership(config.data_dir, metrics.leader), Pulse(config.data_dir, time)
     health = RelayHealth(leadership, pulse)
-    ops.serve(
-        ops.blueprint(told, alive=health.alive, ready=health.ready), config.metrics_host, config.relay_metrics_port
-    )
-    if not leadership.wait(stop):
-        return
+    probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
+    ops.serve(probes, config.metrics_host, config.relay_metrics_port)
+    if leadership.wait(stop):
+        _lead(config, catalogue, told=told, metrics=metrics, pulse=pulse, wake=wake, stop=stop)
+
+
+def _lead(
+    config: Config,
+    catalogue: Catalogue,
+    *,
+    told: CollectorRegistry,
+    metrics: RelayMetrics,
+    pulse: Pulse,
+    wake: threading.Event,
+    stop: threading.Event,
+) -> None:
+    """What a leader does, until `stop`."""
     ballast = Ballast(config.data_dir)
     journal = _opened(config, ballast)
-    topics = sorted(
-        {*catalogue.topics, *journal.topics()}
-    )  # the catalogue may have changed since a report was accepted
-    rules = rules_of(config, catalogue)
-    fold = CaseFold(
-        journal,
-        lambda: Casebook(config.data_dir, rules),
-        rules,
-        fingerprint(catalogue, rules),
-        clock=_now,
-        strip_after_ms=config.case_keep_days * DAY_MS,
-    )
+    topics = sorted({*catalogue.topics, *journal.topics()})  # the catalogue may have changed since one was accepted
+    watch = TopicWatch(Cluster(config), config, changed=wake.set)
+    fold = _fold(config, catalogue, journal)
     told.register(CaseCollector(fold, catalogue))
     mover = Relay(
         journal,
@@ -173,30 +157,72 @@ def relay() -> None:
         topics=topics,
         window=config.relay_window,
         wake=wake,
+        clock=time,
         folded=lambda: fold.folded,
         relieve=ballast.release,
     )
-    watch.start(topics)
-    fold.start(stop)
-
-    def serve(topics: Iterable[str]) -> None:
-        watch.add(topics)
-        mover.serve(topics)
-
     chores = Chores(
         journal,
         pulse,
         watch,
         metrics,
         paused=mover.paused,
-        serve=serve,
+        serve=(watch.add, mover.serve),
         restore=ballast.restore,
         dedupe_days=config.dedupe_days,
+        clock=time,
     )
     _collect_seldom()
+    watch.start(topics)
+    fold.start(stop)
     mover.run(stop, chores)
     fold.join()
     watch.stop()
+
+
+def _web_metrics(told: CollectorRegistry, catalogue: Catalogue) -> WebMetrics:
+    return web_metrics(
+        told,
+        routes=[*Api.ROUTES, *case_api.ROUTES, *docs.ROUTES, *ops.ROUTES, UNMATCHED],
+        majors=catalogue.majors,
+        stages=list(catalogue.stages),
+        reasons=list(Reason),
+        flags=list(Flag),
+    )
+
+
+def _keys(config: Config) -> Keys:
+    keys = Keys(config.keys)
+    if not keys.configured:
+        log.warning(
+            "no API key: whoever is on this machine may post and read everything; see `gridgov keys add --help`"
+        )
+    return keys
+
+
+def _fold(config: Config, catalogue: Catalogue, journal: SqliteJournal) -> CaseFold:
+    rules = rules_of(config, catalogue)
+    return CaseFold(
+        journal,
+        lambda: Casebook(config.data_dir, rules),
+        rules,
+        fingerprint(catalogue, rules),
+        clock=_now,
+        strip_after_ms=config.case_keep_days * DAY_MS,
+    )
+
+
+def _until_a_signal() -> tuple[threading.Event, threading.Event]:
+    """What wakes the relay, and what ends it; SIGTERM and SIGINT do both."""
+    wake, stop = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        wake.set()
+
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, end)
+    return wake, stop
 
 
 def _opened(config: Config, ballast: Ballast) -> SqliteJournal:

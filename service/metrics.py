@@ -1,16 +1,17 @@
 """Every metric of gridgov, declared once, with its help, labels and buckets; each process owns the group it exposes.
 
-All label sets are closed and made at start with value 0, so that a rate over a series never misses its first step.
-Never in a label: an id, a path, a person, free text.
+A group is a dataclass whose fields are its metrics, and `expose` makes it. All label sets are closed and made at start
+with value 0, so that a rate over a series never misses its first step. Never in a label: an id, a path, a person, free
+text.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from itertools import product
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_type_hints
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -28,14 +29,121 @@ DELAY_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 86400)
 APPEND_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 PUBLISH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
-M = TypeVar("M", bound=MetricWrapperBase)
+G = TypeVar("G")
+Closed = Mapping[str, Iterable[tuple[str, ...]]]  # labels → every set of values they can have
 
 
-def prepared(metric: M, *labels: Iterable[str]) -> M:
-    """The metric with every combination of label values made at 0."""
-    for values in product(*labels):
-        metric.labels(*values)
-    return metric
+def _metric(name: str, doc: str, labels: str = "", buckets: Sequence[float] = ()) -> Any:
+    return field(metadata={"name": name, "doc": doc, "labels": tuple(labels.split()), "buckets": buckets})
+
+
+@dataclass(frozen=True, slots=True)
+class WebMetrics:
+    """What the web process tells: HTTP, intake, and the journal's commits."""
+
+    http_requests: Counter = _metric("http_requests_total", "HTTP requests answered.", "method route status")
+    http_seconds: Histogram = _metric(
+        "http_request_duration_seconds",
+        "From the request's head to the answer's last byte, as this process sees it.",
+        "method route",
+        HTTP_SECONDS,
+    )
+    http_in_progress: Gauge = _metric("http_requests_in_progress", "HTTP requests being answered now.")
+    reports: Counter = _metric(
+        "reports_total",
+        "Reports answered with 202: new ones, and repeats of an accepted id.",
+        "kind major stage result",
+    )
+    rejections: Counter = _metric("report_rejections_total", "Reports and requests refused, by reason code.", "reason")
+    delay: Histogram = _metric(
+        "report_delay_seconds",
+        "From occurred_at to our door: the platform's lateness, not ours.",
+        "kind",
+        DELAY_SECONDS,
+    )
+    flags: Counter = _metric("report_flags_total", "What was odd about accepted reports.", "flag")
+    append_seconds: Histogram = _metric(
+        "journal_append_duration_seconds",
+        "One group commit of the journal, flush included.",
+        buckets=APPEND_SECONDS,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RelayMetrics:
+    """What the relay tells: Kafka, the ledger, and who leads."""
+
+    publish_seconds: Histogram = _metric(
+        "kafka_publish_duration_seconds",
+        "From handing a message to the producer to Kafka's acknowledgement.",
+        "topic",
+        PUBLISH_SECONDS,
+    )
+    ingest_lag: Histogram = _metric(
+        "ingest_lag_seconds", "From acceptance (202) to Kafka's acknowledgement.", "topic", PUBLISH_SECONDS
+    )
+    publishes: Counter = _metric(
+        "kafka_publishes_total", "Messages that left the pending state, by outcome.", "topic outcome"
+    )
+    errors: Counter = _metric(
+        "kafka_publish_errors_total", "What went wrong on the way to Kafka, by whose fault it was.", "topic error"
+    )
+    connected: Gauge = _metric("kafka_connected", "1 while the cluster answers and we publish.")
+    in_flight: Gauge = _metric("kafka_in_flight_messages", "Handed to the producer, not yet acknowledged.")
+    paused: Gauge = _metric("kafka_topic_paused", "1 while a topic takes nothing.", "topic")
+    leader: Gauge = _metric("relay_leader", "1 in the relay that publishes, 0 in a standby.")
+    heartbeat: Gauge = _metric("relay_heartbeat_timestamp_seconds", "When the relay's loop last turned.")
+    mismatch: Gauge = _metric(
+        "journal_ledger_mismatch",
+        "Messages by which accepted = settled + pending + parked is off; 0 unless rows vanish behind our back.",
+    )
+
+
+def web_metrics(
+    into: CollectorRegistry,
+    *,
+    routes: Sequence[str],
+    majors: Iterable[tuple[str, str]],
+    stages: Iterable[str],
+    reasons: Iterable[str],
+    flags: Iterable[str],
+) -> WebMetrics:
+    """The group with its label sets; each status of a route too, as the first 503 must show in an increase."""
+    posted, got = ([one for one in routes if (one in POSTED) is post] for post in (True, False))
+    closed: Closed = {
+        "method route status": [*product(["POST"], posted, POST_STATUSES), *product(["GET"], got, GET_STATUSES)],
+        "method route": list(product(("GET", "POST", "other"), routes)),
+        "kind major stage result": [
+            (*place, *rest) for place, *rest in product(majors, stages, ("accepted", "duplicate"))
+        ],
+        "reason": [(one,) for one in reasons],
+        "kind": [("repair",), ("incident",)],
+        "flag": [(one,) for one in flags],
+    }
+    return expose(WebMetrics, into, closed)
+
+
+def relay_metrics(into: CollectorRegistry, topics: Sequence[str]) -> RelayMetrics:
+    """The group with its label sets."""
+    closed: Closed = {
+        "topic": [(topic,) for topic in topics],
+        "topic outcome": list(product(topics, ("delivered", "parked"))),
+        "topic error": list(product(topics, ("record", "topic", "producer"))),
+    }
+    return expose(RelayMetrics, into, closed)
+
+
+def expose(group: type[G], into: CollectorRegistry, closed: Closed) -> G:
+    """A group made and registered; `closed` has every set of label values there can be, by the labels' names."""
+    kinds, made = get_type_hints(group), {}
+    for one in fields(group):  # type: ignore[arg-type]  # a dataclass
+        declared = one.metadata
+        shape = {"buckets": declared["buckets"]} if declared["buckets"] else {}
+        name, labels = f"gridgov_{declared['name']}", declared["labels"]
+        metric = made[one.name] = kinds[one.name](name, declared["doc"], labels, registry=into, **shape)
+        for values in closed[" ".join(labels)] if labels else ():
+            metric.labels(*values)
+    return group(**made)
 
 
 def registry(process: str) -> CollectorRegistry:
@@ -46,84 +154,6 @@ def registry(process: str) -> CollectorRegistry:
     build = Info("gridgov_build", "Which gridgov this is.", registry=made)
     build.info({"version": VERSION, "revision": REVISION, "process": process})
     return made
-
-
-class WebMetrics:
-    """What the web process tells: HTTP, intake, and how full the journal is."""
-
-    def __init__(
-        self,
-        into: CollectorRegistry,
-        *,
-        routes: Sequence[str],
-        majors: Iterable[tuple[str, str]],
-        stages: Sequence[str],
-        reasons: Sequence[str],
-        flags: Sequence[str],
-    ) -> None:
-        kinds = ("repair", "incident")
-        methods = ("GET", "POST", "other")
-        self.http_requests = Counter(
-            "gridgov_http_requests_total",
-            "HTTP requests answered.",
-            ["method", "route", "status"],
-            registry=into,
-        )
-        for route in routes:  # so that the first 503 shows in an increase
-            method, statuses = ("POST", POST_STATUSES) if route in POSTED else ("GET", GET_STATUSES)
-            for status in statuses:
-                self.http_requests.labels(method, route, status)
-        self.http_seconds = prepared(
-            Histogram(
-                "gridgov_http_request_duration_seconds",
-                "From the request's head to the answer's last byte, as this process sees it.",
-                ["method", "route"],
-                buckets=HTTP_SECONDS,
-                registry=into,
-            ),
-            methods,
-            routes,
-        )
-        self.http_in_progress = Gauge(
-            "gridgov_http_requests_in_progress", "HTTP requests being answered now.", registry=into
-        )
-        self.reports = Counter(
-            "gridgov_reports_total",
-            "Reports answered with 202: new ones, and repeats of an accepted id.",
-            ["kind", "major", "stage", "result"],
-            registry=into,
-        )
-        for (kind, major), stage, result in product(majors, stages, ("accepted", "duplicate")):
-            self.reports.labels(kind, major, stage, result)
-        self.rejections = prepared(
-            Counter(
-                "gridgov_report_rejections_total",
-                "Reports and requests refused, by reason code.",
-                ["reason"],
-                registry=into,
-            ),
-            reasons,
-        )
-        self.delay = prepared(
-            Histogram(
-                "gridgov_report_delay_seconds",
-                "From occurred_at to our door: the platform's lateness, not ours.",
-                ["kind"],
-                buckets=DELAY_SECONDS,
-                registry=into,
-            ),
-            kinds,
-        )
-        self.flags = prepared(
-            Counter("gridgov_report_flags_total", "What was odd about accepted reports.", ["flag"], registry=into),
-            flags,
-        )
-        self.append_seconds = Histogram(
-            "gridgov_journal_append_duration_seconds",
-            "One group commit of the journal, flush included.",
-            buckets=APPEND_SECONDS,
-            registry=into,
-        )
 
 
 class FillReader(Protocol):
@@ -159,65 +189,3 @@ class JournalCollector(Collector):
             ("parked_messages", "Reports set aside because Kafka will never take them as they are.", fill.parked),
         ):
             yield GaugeMetricFamily(f"gridgov_journal_{name}", doc, value=value)
-
-
-class RelayMetrics:
-    """What the relay tells: Kafka, the ledger, and who leads."""
-
-    def __init__(self, into: CollectorRegistry, *, topics: Sequence[str]) -> None:
-        self.publish_seconds = prepared(
-            Histogram(
-                "gridgov_kafka_publish_duration_seconds",
-                "From handing a message to the producer to Kafka's acknowledgement.",
-                ["topic"],
-                buckets=PUBLISH_SECONDS,
-                registry=into,
-            ),
-            topics,
-        )
-        self.ingest_lag = prepared(
-            Histogram(
-                "gridgov_ingest_lag_seconds",
-                "From acceptance (202) to Kafka's acknowledgement.",
-                ["topic"],
-                buckets=PUBLISH_SECONDS,
-                registry=into,
-            ),
-            topics,
-        )
-        self.publishes = prepared(
-            Counter(
-                "gridgov_kafka_publishes_total",
-                "Messages that left the pending state, by outcome.",
-                ["topic", "outcome"],
-                registry=into,
-            ),
-            topics,
-            ("delivered", "parked"),
-        )
-        self.errors = prepared(
-            Counter(
-                "gridgov_kafka_publish_errors_total",
-                "What went wrong on the way to Kafka, by whose fault it was.",
-                ["topic", "error"],
-                registry=into,
-            ),
-            topics,
-            ("record", "topic", "producer"),
-        )
-        self.connected = Gauge("gridgov_kafka_connected", "1 while the cluster answers and we publish.", registry=into)
-        self.in_flight = Gauge(
-            "gridgov_kafka_in_flight_messages", "Handed to the producer, not yet acknowledged.", registry=into
-        )
-        self.paused = prepared(
-            Gauge("gridgov_kafka_topic_paused", "1 while a topic takes nothing.", ["topic"], registry=into), topics
-        )
-        self.leader = Gauge("gridgov_relay_leader", "1 in the relay that publishes, 0 in a standby.", registry=into)
-        self.heartbeat = Gauge(
-            "gridgov_relay_heartbeat_timestamp_seconds", "When the relay's loop last turned.", registry=into
-        )
-        self.mismatch = Gauge(
-            "gridgov_journal_ledger_mismatch",
-            "Messages by which accepted = settled + pending + parked is off; 0 unless rows vanish behind our back.",
-            registry=into,
-        )

@@ -330,6 +330,19 @@ class TopicWatch(Protocol):
         """Why nothing can be published to a topic, or None."""
 
 
+class Clock(Protocol):
+    """The time of day and the time that only goes on, both in seconds; the module `time` is one."""
+
+    def time(self) -> float:
+        """Unix seconds; may jump."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes back."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Return after so many."""
+
+
 class Publisher(Protocol):
     """The Kafka side of the relay. Keeps order per key; delivers nothing after its first failure."""
 

@@ -20,9 +20,9 @@ SCHEMAS = "schemas schemas.catalogue"
 ROOMS: dict[str, set[str]] = {
     room: set(may_import.split())
     for room, may_import in {
-        "schemas.catalogue": "",
         "schemas": "",
-        "schemas.openapi": SCHEMAS,
+        "schemas.catalogue": "schemas",
+        "schemas.openapi": "schemas",
         "schemas.asyncapi": SCHEMAS,
         "schemas.generate": f"{SCHEMAS} schemas.asyncapi schemas.openapi",
         "deploy.kafka": "",

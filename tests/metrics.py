@@ -18,12 +18,12 @@ from service.domain.meaning import Flag
 from service.domain.standards import Rules
 from service.intake.api import UNMATCHED, Api
 from service.journal.journal import SqliteJournal
-from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry
+from service.metrics import JournalCollector, WebMetrics, registry, relay_metrics, web_metrics
 
 
-def web_metrics(into: CollectorRegistry, catalogue: Catalogue) -> WebMetrics:
+def for_web(into: CollectorRegistry, catalogue: Catalogue) -> WebMetrics:
     """As the composition root makes them."""
-    return WebMetrics(
+    return web_metrics(
         into,
         routes=[*Api.ROUTES, *case_api.ROUTES, *docs.ROUTES, *ops.ROUTES, UNMATCHED],
         majors=catalogue.majors,
@@ -47,10 +47,10 @@ def exposed(directory: Path, catalogue: Catalogue) -> CollectorRegistry:
         strip_after_ms=1,
     )
     fold.open()
-    web = web_metrics(told, catalogue)
+    web = for_web(told, catalogue)
     for route in Api.ROUTES:  # its label sets are not made at start
         web.http_requests.labels("POST", route, "202")
-    RelayMetrics(told, topics=catalogue.topics)
+    relay_metrics(told, catalogue.topics)
     told.register(JournalCollector(journal))
     told.register(CaseCollector(fold, catalogue))
     return told

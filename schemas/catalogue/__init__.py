@@ -15,11 +15,9 @@ from types import MappingProxyType
 from typing import NamedTuple, Self
 from zoneinfo import ZoneInfo
 
-from .table import STAGES, STANDARDS, CatalogueError, Tables, is_open, kinds_in, read
+from .table import CatalogueError, Tables, is_open, kinds_in, read
 
 __all__ = [
-    "STAGES",
-    "STANDARDS",
     "Box",
     "Catalogue",
     "CatalogueError",

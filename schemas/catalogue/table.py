@@ -13,22 +13,7 @@ from importlib.resources.abc import Traversable
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-# The words the code acts on. What they are called, and how many seconds they allow, is in the tables.
-STAGES = (
-    "reported",
-    "dispatched",
-    "arrived",
-    "finished",
-    "approved",
-    "returned",
-    "suspended",
-    "resumed",
-    "cancelled",
-    "pressed",
-    "supervised",
-    "note",
-)
-STANDARDS = ("arrival", "completion")
+from schemas.words import Stage, Standard
 
 SETTINGS = "catalogue.toml"
 COLUMNS = {
@@ -52,8 +37,8 @@ _CELLS = {
     "zh": _NAME,
     "en": _NAME,
     "topic": (r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}", "must be a Kafka topic: 1 to 249 of a-z A-Z 0-9 . _ -"),
-    "stage": ("|".join(STAGES), "is no stage of the contract"),
-    "standard": ("|".join(STANDARDS), f"must be one of {', '.join(STANDARDS)}"),
+    "stage": ("|".join(Stage), "is no stage of the contract"),
+    "standard": ("|".join(Standard), f"must be one of {', '.join(Standard)}"),
     "limit_seconds": (r"[1-9][0-9]{0,8}", "must be a whole number of seconds above 0"),
     "category": (r"([0-9]{4,5})?", "must be empty or 4 or 5 digits"),
     "street_code": (r"[0-9]{12}", "must be 12 digits"),
@@ -259,7 +244,7 @@ def _wrong_together(settings: Mapping[str, Any], rows: Mapping[str, list[Row]]) 
         if not row.cells["street_code"].startswith(str(settings["district.code"])):
             yield row.problem(f"street_code {row.cells['street_code']} is not of district.code")
     if stages := [row.cells["stage"] for row in rows["stages.csv"]]:
-        yield from (Problem("stages.csv", 0, f"has no line for {s}") for s in STAGES if s not in stages)
+        yield from (Problem("stages.csv", 0, f"has no line for {s}") for s in Stage if s not in stages)
 
 
 def _shared_topics(majors: list[Row]) -> Iterator[Problem]:

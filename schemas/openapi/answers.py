@@ -1,11 +1,10 @@
 """The shapes of what the API answers, as JSON Schema. New members may come: a client ignores those it does not know."""
 
-from schemas.catalogue import STANDARDS
 from schemas.fields import Json
 from schemas.openapi import cases
 from schemas.openapi.shapes import COUNT, FLAG, ID, TEXT, TIME, Field, array, named, one_of, or_null, record, ref
 from schemas.reasons import Reason, message
-from schemas.words import Kind, Stage
+from schemas.words import Kind, Stage, Standard
 
 STATES = ("pending", "settled", "parked")
 PARK_REASONS = ("record_too_large", "record_refused")
@@ -186,7 +185,7 @@ def _standard() -> Json:
     return named(
         "一项时限标准。 / A promised time.",
         {
-            "standard": (one_of(*STANDARDS), "到场或完成", "arrival or completion"),
+            "standard": (one_of(*Standard), "到场或完成", "arrival or completion"),
             "limit_seconds": ({"type": "integer", "minimum": 1}, "时限（秒）", "seconds"),
             "category": (or_null(TEXT), "只用于该小类；null 为全部", "for this category only; null: for all"),
         },

@@ -1,9 +1,8 @@
 """The shapes of `GET /v1/cases` and `GET /v1/cases/{case_id}`."""
 
-from schemas.catalogue import STANDARDS
 from schemas.fields import Json
 from schemas.openapi.shapes import COUNT, FLAG, ID, TEXT, TIME, array, one_of, or_null, record, ref
-from schemas.words import Kind, Phase, Stage, Supervision
+from schemas.words import Kind, Phase, Stage, Standard, Supervision
 
 PHASES = ("awaiting_arrival", "in_progress", "awaiting_approval", "suspended", "approved", "cancelled")
 OUTCOMES = ("met", "breached")
@@ -72,7 +71,7 @@ def _standard() -> Json:
     return record(
         "一项时限在该案件上的情况。 / One promised time of the case.",
         {
-            "standard": (one_of(*STANDARDS), "到场或完成", "arrival or completion"),
+            "standard": (one_of(*Standard), "到场或完成", "arrival or completion"),
             "limit_seconds": ({"type": "integer", "minimum": 1}, "时限（秒）", "seconds promised"),
             "started_at": (or_null(TIME), "开始计时；null 为尚未开始", "when its clock started; null: not yet"),
             "deadline": (or_null(TIME), "最迟时间", "by when"),

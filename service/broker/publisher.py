@@ -15,12 +15,13 @@ from functools import partial
 from typing import Any
 
 from kafka import KafkaProducer
+from kafka import __version__ as kafka_version
 from kafka import errors as kafka
 
 from schemas import event
 from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
 from service.broker.connection import connection
-from service.config import Config
+from service.config import Config, ConfigError
 from service.ports import (
     Delivery,
     Failure,
@@ -52,6 +53,53 @@ METADATA_WAIT_MS = 500  # send() blocks this long at most when a topic has just 
 NEVER_EXPIRE_MS = 2**31 - 1
 NOT_READY_MS = 50
 
+# What is used of the client that is not public, and what would break without it: an assignment to a name that a later
+# version does not read never fails. So each is looked at when the relay starts (`unfamiliar`).
+RELIED_ON = {
+    "_metadata.need_all_topic_metadata": "a new producer would ask for its topics one after the other",
+    "_metadata.request_update": "waiting for a leader would take a whole core",
+    "_metadata.need_update": "waiting for a leader would take a whole core",
+    "_metadata._future": "waiting for a leader would take a whole core",
+    "_sender.force_close": "what must not overtake a failed batch would still be sent",
+    "_sender.join": "what was sent last would not be known when a producer is closed",
+    "_sender._client.connection_delay": "waiting for a broker would take a whole core",
+}
+
+
+class Producer(KafkaProducer):  # type: ignore[misc]  # the client has no types
+    """kafka-python's, but for its end: collected, it would mute the log of every producer to come, closed or not."""
+
+    def __del__(self) -> None:
+        """Nothing: `KafkaPublisher.close` has ended it."""
+
+
+def unfamiliar(producer: object) -> list[str]:
+    """What this client lacks of all that we rely on; empty when it is the one we know."""
+    return [
+        f"kafka-python {kafka_version}: its producer has no {path}, without which {harm};"
+        " install the version that requirements.lock names"
+        for path, harm in RELIED_ON.items()
+        if not _has(producer, path)
+    ]
+
+
+def check_client() -> None:
+    """Raise `ConfigError` when another client is installed than the one we know. Nobody is connected to."""
+    producer: Any = Producer(bootstrap_servers=["127.0.0.1:9"], api_version=(3, 0), enable_idempotence=False)
+    try:
+        if problems := unfamiliar(producer):
+            raise ConfigError(problems)
+    finally:
+        producer.close(timeout=1)
+
+
+def _has(holder: object, path: str) -> bool:
+    for name in path.split("."):
+        if not hasattr(holder, name):
+            return False
+        holder = getattr(holder, name)
+    return True
+
 
 class KafkaPublisher:
     """One producer from its birth to its first failure. Raises `PublisherBroken` when no broker answers.
@@ -65,7 +113,7 @@ class KafkaPublisher:
         self._delivered: deque[Delivery] = deque()
         self._failure: Failure | None = None
         try:
-            self._producer: Any = KafkaProducer(
+            self._producer: Any = Producer(
                 **connection(config),
                 client_id="gridgov-relay",
                 acks="all",

@@ -12,10 +12,9 @@ from typing import Any
 
 import orjson
 
-from schemas.words import Stage
+from schemas.words import Stage, Standard
 from service.cases.search import CaseIndex, Labels
 from service.domain import case as domain
-from service.domain.case import Standard
 from service.domain.standards import Assessment, Rules, horizon_ms
 from service.journal.sqlite import Db, Store
 

@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from schemas.words import Standard
 from service.cases.casebook import Casebook, Changes
 from service.cases.search import Labels
-from service.domain.case import Case, Fact, Standard, apply, essence
+from service.domain.case import Case, Fact, apply, essence
 from service.domain.fact import read, unpack
 from service.domain.standards import Assessment, Rules, Transition
 from service.ports import Entry, Feed, JournalFull, JournalUnavailable

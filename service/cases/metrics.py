@@ -12,11 +12,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from schemas.catalogue import Catalogue
-from schemas.words import Supervision
+from schemas.words import Standard, Supervision
 from service.cases.casebook import Casebook
 from service.cases.fold import BUCKETS, CaseFold
 from service.cases.search import Labels
-from service.domain.case import Outcome, Phase, Standard
+from service.domain.case import Outcome, Phase
 from service.domain.flags import CaseFlag
 from service.ports import JournalError
 

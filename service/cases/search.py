@@ -6,8 +6,9 @@ from typing import Any
 
 import orjson
 
+from schemas.words import Standard
 from service.domain import case as domain
-from service.domain.case import Case, Phase, Standard
+from service.domain.case import Case, Phase
 from service.journal.sqlite import Store
 
 Labels = tuple[str, ...]

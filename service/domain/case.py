@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from schemas.words import Stage, Supervision
+from schemas.words import Stage, Standard, Supervision
 
 
 class Phase(StrEnum):
@@ -38,13 +38,6 @@ class Phase(StrEnum):
     SUSPENDED = "suspended"
     APPROVED = "approved"
     CANCELLED = "cancelled"
-
-
-class Standard(StrEnum):
-    """A promised time."""
-
-    ARRIVAL = "arrival"
-    COMPLETION = "completion"
 
 
 class Outcome(StrEnum):

@@ -27,8 +27,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from schemas.words import Stage
-from service.domain.case import Case, Counted, Fact, Outcome, Standard
+from schemas.words import Stage, Standard
+from service.domain.case import Case, Counted, Fact, Outcome
 from service.domain.flags import CaseFlag, flags
 
 

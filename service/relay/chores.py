@@ -1,12 +1,11 @@
 """What a leader does beside publishing: the housekeeping of its journal, between two turns."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from service.metrics import RelayMetrics
-from service.ports import JournalBroken, JournalFull, JournalUnavailable, Outbox, PauseReason, TopicWatch, Upkeep
+from service.ports import Clock, JournalBroken, JournalFull, JournalUnavailable, Outbox, PauseReason, TopicWatch, Upkeep
 from service.relay.pulse import Pulse
 
 log = logging.getLogger(__name__)
@@ -32,12 +31,14 @@ class Chores:
         metrics: RelayMetrics,
         *,
         paused: Callable[[], Mapping[str, PauseReason]],
-        serve: Callable[[Iterable[str]], None],
+        serve: Iterable[Callable[[Iterable[str]], None]],
         restore: Callable[[], None],
         dedupe_days: int,
+        clock: Clock,
     ) -> None:
         self._journal, self._pulse, self._watch, self._metrics = journal, pulse, watch, metrics
         self._restore, self._paused, self._serve = restore, paused, serve
+        self._clock = clock
         self._keep_ms = dedupe_days * DAY_MS
         self._checkpoint_at = 0.0
         self._count_at = 0.0
@@ -57,25 +58,27 @@ class Chores:
             log.warning("housekeeping put off", extra={"error": str(error)})
 
     def _checkpoint(self) -> None:
-        if time.monotonic() >= self._checkpoint_at:
-            self._checkpoint_at = time.monotonic() + CHECKPOINT_SECONDS
+        if self._clock.monotonic() >= self._checkpoint_at:
+            self._checkpoint_at = self._clock.monotonic() + CHECKPOINT_SECONDS
             self._journal.checkpoint()
 
     def _count(self) -> None:
-        if time.monotonic() < self._count_at:
+        if self._clock.monotonic() < self._count_at:
             return
         totals = self._journal.totals()
         if totals.mismatch:
             log.error("ledger mismatch", extra={"messages": totals.mismatch})
         self._metrics.mismatch.set(totals.mismatch)
-        self._serve(self._journal.topics())
-        self._count_at = time.monotonic() + LEDGER_SECONDS
+        topics = self._journal.topics()
+        for serve in self._serve:
+            serve(topics)
+        self._count_at = self._clock.monotonic() + LEDGER_SECONDS
 
     def _tidy(self) -> None:
-        if time.monotonic() < self._tidy_at:
+        if self._clock.monotonic() < self._tidy_at:
             return
-        more = self._journal.forget(int(time.time() * 1000) - self._keep_ms)
+        more = self._journal.forget(int(self._clock.time() * 1000) - self._keep_ms)
         if self._journal.fill().oldest is None:
             self._journal.tidy()
         self._restore()
-        self._tidy_at = time.monotonic() + (0.1 if more else TIDY_SECONDS)
+        self._tidy_at = self._clock.monotonic() + (0.1 if more else TIDY_SECONDS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from service.ports import PauseReason
+from service.ports import Clock, PauseReason
 
 log = logging.getLogger(__name__)
 
@@ -19,20 +19,20 @@ PULSELESS_SECONDS = 15.0
 class Pulse:
     """Tells the other processes, through a small file beside the journal, that the relay lives and how it fares."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "relay.json"
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self._path, self._clock = directory / "relay.json", clock
         self._next = 0.0
-        self.last = time.time()  # when the relay's loop last turned
+        self.last = clock.time()  # when the relay's loop last turned
         self.connected = False
         self.paused: Mapping[str, PauseReason] = {}
 
     def beat(self, *, connected: bool, paused: Mapping[str, PauseReason]) -> None:
         """Write at most once a second; the file is replaced whole."""
-        self.last, self.connected, self.paused = time.time(), connected, paused
-        if time.monotonic() < self._next:
+        self.last, self.connected, self.paused = self._clock.time(), connected, paused
+        if self._clock.monotonic() < self._next:
             return
-        self._next = time.monotonic() + 1
-        status = {"at": int(time.time() * 1000), "pid": os.getpid(), "connected": connected, "paused": paused}
+        self._next = self._clock.monotonic() + 1
+        status = {"at": int(self._clock.time() * 1000), "pid": os.getpid(), "connected": connected, "paused": paused}
         try:
             self._write(orjson.dumps(status))
         except OSError as error:  # a full disk: it is the relay that empties it, and must live

@@ -12,7 +12,6 @@ All three end the publisher, so that nothing can overtake what failed; the windo
 
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import NamedTuple
 from service.metrics import RelayMetrics
 from service.ports import (
     EVERYTHING,
+    Clock,
     Delivery,
     Failure,
     JournalFull,
@@ -95,12 +95,14 @@ class Relay:
         topics: Iterable[str],
         window: int,
         wake: threading.Event,
+        clock: Clock,
         folded: Callable[[], int] = lambda: EVERYTHING,
         relieve: Callable[[], bool] = lambda: False,
     ) -> None:
         self._journal, self._connect, self._watch, self._metrics = journal, connect, watch, metrics
         self._lanes = {topic: Lane(topic) for topic in topics}
-        self._window, self._wake, self._folded, self._relieve = window, wake, folded, relieve
+        self._window, self._wake, self._clock = window, wake, clock
+        self._folded, self._relieve = folded, relieve
         self._publisher: Publisher | None = None
         self._in_flight: dict[int, Flight] = {}  # by seq, longest in flight first
         self._rewind = True  # begin at the lowest undelivered: a publisher, ours or another leader's, was cut short
@@ -133,8 +135,8 @@ class Relay:
             self._save({})
 
     def _land(self) -> None:
-        end = time.monotonic() + DRAIN_SECONDS
-        while self._in_flight and time.monotonic() < end:
+        end = self._clock.monotonic() + DRAIN_SECONDS
+        while self._in_flight and self._clock.monotonic() < end:
             self._reap()
             self._save({})
             self._wake.wait(IDLE_SECONDS)
@@ -153,7 +155,7 @@ class Relay:
         """Settle what Kafka acknowledged, deal with a failure, hand over what there is room for."""
         if self._rewind:
             self._start_over()
-        if self._publisher is None and self._watch.reachable and time.monotonic() >= self._retry_at:
+        if self._publisher is None and self._watch.reachable and self._clock.monotonic() >= self._retry_at:
             self._build()  # not before the watch has seen the cluster: trying would hold this thread for seconds
         self._reap()
         if self._publisher is not None and (failure := self._publisher.failure() or self._stalled()) is not None:
@@ -192,7 +194,7 @@ class Relay:
             lane.more = lane.more or news
             told = self._watch.pause(lane.topic)
             self._metrics.paused.labels(lane.topic).set(told is not None or lane.paused is not None)
-            paused = told is not None or time.monotonic() < lane.retry_at
+            paused = told is not None or self._clock.monotonic() < lane.retry_at
             room = lane.room(self._window) + acknowledged[lane.topic]
             if paused or room <= 0 or not lane.more:
                 continue
@@ -220,7 +222,7 @@ class Relay:
                 return False  # the next turn finds the failure
             else:
                 lane.in_flight += 1
-                self._in_flight[message.seq] = Flight(lane, message.received_at, time.monotonic())
+                self._in_flight[message.seq] = Flight(lane, message.received_at, self._clock.monotonic())
             lane.cursor = message.seq
         return True
 
@@ -234,7 +236,7 @@ class Relay:
         """What was acknowledged, a few at a time as intake waits; with the last, what is about to be handed over."""
         while len(self._unsaved) > SETTLED_AT_ONCE:
             self._settle({}, self._unsaved[:SETTLED_AT_ONCE], self._folded())
-            time.sleep(GIVE_WAY_SECONDS)  # or who waits for the journal wakes to find it held again
+            self._clock.sleep(GIVE_WAY_SECONDS)  # or who waits for the journal wakes to find it held again
         folded = self._folded()
         if self._unsaved or upto or 0 < self._kept <= folded:
             self._settle(upto, self._unsaved[:], folded)
@@ -244,7 +246,7 @@ class Relay:
         self._journal.hand_over(upto, settled, folded)
         del self._unsaved[: len(settled)]
         self._kept = max((seq for seq in (self._kept, *(one.seq for one in settled)) if seq > folded), default=0)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         for one in settled:
             if (flight := self._in_flight.pop(one.seq, None)) is not None:
                 self._landed(flight, one, now)
@@ -297,19 +299,19 @@ class Relay:
             lane.single_upto = max(seq for seq, flight in self._in_flight.items() if flight.lane is lane)
 
     def _park(self, lane: Lane, seq: int, reason: ParkReason, detail: str) -> None:
-        self._journal.park(seq, reason, detail, int(time.time() * 1000))
+        self._journal.park(seq, reason, detail, int(self._clock.time() * 1000))
         self._metrics.publishes.labels(lane.topic, "parked").inc()
         log.error("message parked", extra={"seq": seq, "topic": lane.topic, "reason": reason.value, "detail": detail})
 
     def _pause(self, lane: Lane, reason: PauseReason) -> None:
         lane.backoff = min(max(lane.backoff * 2, BACKOFF_SECONDS[0]), BACKOFF_SECONDS[1])
-        lane.retry_at = time.monotonic() + lane.backoff
+        lane.retry_at = self._clock.monotonic() + lane.backoff
         lane.more = True
         lane.paused = reason
         log.warning("topic paused", extra={"topic": lane.topic, "reason": reason.value, "seconds": lane.backoff})
 
     def _stalled(self) -> Failure | None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if not self._watch.reachable:
             self._reached_at = now
             return None  # the client itself waits for the cluster, and keeps order and sequence numbers meanwhile
@@ -332,7 +334,7 @@ class Relay:
 
     def _wait_before_building(self) -> None:
         self._backoff = min(max(self._backoff * 2, BACKOFF_SECONDS[0]), BACKOFF_SECONDS[1])
-        self._retry_at = time.monotonic() + self._backoff
+        self._retry_at = self._clock.monotonic() + self._backoff
 
     def _lane_of(self, seq: int | None) -> Lane | None:
         flight = self._in_flight.get(seq) if seq is not None else None

@@ -23,7 +23,7 @@ from service.cases.metrics import CaseCollector
 from service.domain.standards import Rules
 from service.intake.accept import Intake
 from service.journal.journal import SqliteJournal
-from service.metrics import JournalCollector, RelayMetrics, registry
+from service.metrics import JournalCollector, registry, relay_metrics
 from service.ports import Conflict, Delivery, Message, ParkReason, Pending, Receipt
 from tests.integration.day import (
     END,
@@ -41,7 +41,7 @@ from tests.integration.day import (
     Span,
     acknowledged,
 )
-from tests.metrics import web_metrics
+from tests.metrics import for_web
 
 APPEND_SECONDS = 0.002
 Key = tuple[str, tuple[tuple[str, str], ...]]  # sample name, labels
@@ -121,7 +121,7 @@ class Web:
 
     def __init__(self, catalogue: Catalogue, journal: SqliteJournal, clock: Clock) -> None:
         self.exposed = registry("web")
-        self.metrics = web_metrics(self.exposed, catalogue)
+        self.metrics = for_web(self.exposed, catalogue)
         self.exposed.register(JournalCollector(journal))
         self._intake = Intake(catalogue, Straight(journal), self.metrics, clock=clock.ms, accept_unknown_minor=False)
 
@@ -163,7 +163,7 @@ class RelayProcess:
         self._catalogue = catalogue
         self._away = away
         self.exposed = registry("relay")
-        self.metrics = RelayMetrics(self.exposed, topics=catalogue.topics)
+        self.metrics = relay_metrics(self.exposed, catalogue.topics)
 
     def lead(self, fold: CaseFold) -> None:
         self.metrics.leader.set(1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.domain.case import Case, Fact, Standard
+from schemas.words import Standard
+from service.domain.case import Case, Fact
 from service.domain.flags import CaseFlag
 from service.domain.standards import Assessment, Rules, Transition, Verdict
 

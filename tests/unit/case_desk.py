@@ -13,11 +13,11 @@ import orjson
 import pytest
 
 from schemas.times import format_time
-from schemas.words import Supervision
+from schemas.words import Standard, Supervision
 from service.cases.casebook import Casebook, Changes
 from service.cases.fold import CaseFold
 from service.cases.search import Labels
-from service.domain.case import Case, Fact, Outcome, Standard
+from service.domain.case import Case, Fact, Outcome
 from service.domain.standards import Assessment, Rules, Transition
 from service.journal.journal import SqliteJournal
 from service.ports import Conflict, Delivery, JournalFull, Message, Receipt

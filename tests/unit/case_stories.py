@@ -3,8 +3,8 @@
 from typing import Any
 
 from schemas.catalogue import Catalogue
-from schemas.words import Stage
-from service.domain.case import Case, Fact, Standard, apply
+from schemas.words import Stage, Standard
+from service.domain.case import Case, Fact, apply
 from service.domain.standards import Rules, Transition
 from tests.unit.assess import judge, next_due_ms
 

@@ -21,9 +21,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from schemas.words import Stage, Supervision
+from schemas.words import Stage, Standard, Supervision
 from service.cases.search import Period, Search
-from service.domain.case import Fact, Outcome, Standard
+from service.domain.case import Fact, Outcome
 from service.domain.standards import Rules
 from service.ports import ParkReason, Receipt
 from tests.unit.assess import next_due_ms

@@ -19,8 +19,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from schemas.words import Stage, Supervision
-from service.domain.case import Campaign, Case, Fact, Outcome, Standard, apply, dump, essence, load
+from schemas.words import Stage, Standard, Supervision
+from service.domain.case import Campaign, Case, Fact, Outcome, apply, dump, essence, load
 from service.domain.standards import Rules, Transition
 from tests.unit.assess import is_overdue, judge, measure, next_due_ms, start, verdict
 from tests.unit.case_model import Model

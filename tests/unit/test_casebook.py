@@ -13,12 +13,12 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas.words import Stage
+from schemas.words import Stage, Standard
 from service.cases import fold as cases
 from service.cases.casebook import Casebook
 from service.cases.fold import CaseFold
 from service.cases.search import Search
-from service.domain.case import Fact, Standard
+from service.domain.case import Fact
 from service.domain.standards import Rules
 from service.journal.journal import SqliteJournal
 from service.ports import Conflict, JournalBroken, ParkReason, Receipt

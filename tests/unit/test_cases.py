@@ -4,18 +4,12 @@ import json
 
 import pytest
 
-from schemas.catalogue import STAGES, STANDARDS
 from schemas.words import Stage, Supervision
-from service.domain.case import Campaign, Phase, Standard, apply, dump, essence, load
+from service.domain.case import Campaign, Phase, apply, dump, essence, load
 from service.domain.flags import CaseFlag
 from service.domain.view import view
 from tests.unit.assess import flags, measure
 from tests.unit.case_stories import DAY, RAILING, RULES, fact, fold, folded, live, ms
-
-
-def test_the_words_are_those_of_the_contract() -> None:
-    assert tuple(Stage) == STAGES
-    assert tuple(Standard) == STANDARDS
 
 
 def test_a_case_counts_each_report_once() -> None:

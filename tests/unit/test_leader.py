@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -16,10 +15,10 @@ from prometheus_client import CollectorRegistry
 
 from service.journal.ballast import Ballast
 from service.journal.journal import SqliteJournal
-from service.metrics import RelayMetrics
+from service.metrics import relay_metrics
 from service.ports import JournalBroken, JournalUnavailable, PauseReason
 from service.relay import chores as module
-from service.relay import leadership, pulse
+from service.relay import leadership
 from service.relay.chores import Chores
 from service.relay.leadership import Leadership
 from service.relay.pulse import Pulse
@@ -36,7 +35,7 @@ class Told:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self.metrics = RelayMetrics(self._registry, topics=["topic-a"])
+        self.metrics = relay_metrics(self._registry, ["topic-a"])
 
     def __getitem__(self, name: str) -> float | None:
         return self._registry.get_sample_value(name)
@@ -129,22 +128,29 @@ class House:
         self.now = 5_000.0
         self.paused: dict[str, PauseReason] = {}
         self.served: set[str] = set()
-        clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: NOW / 1000 + self.now)
-        monkeypatch.setattr(module, "time", clock)
-        monkeypatch.setattr(pulse, "time", clock)
         self.journal = SqliteJournal(directory, limit=1 << 24, flush=False)
         self.ballast = Ballast(directory)
         self.ballast.size = 4096
         self.chores = Chores(
             self.journal,
-            Pulse(directory),
+            Pulse(directory, self),
             self.cluster,
             self.told.metrics,
             paused=lambda: self.paused,
-            serve=self.served.update,
+            serve=[self.served.update],
             restore=self.ballast.restore,
             dedupe_days=1,
+            clock=self,
         )
+
+    def time(self) -> float:
+        return NOW / 1000 + self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float, /) -> None:
+        self.now += seconds
 
     def later(self, seconds: float) -> None:
         self.now += seconds

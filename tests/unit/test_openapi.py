@@ -34,7 +34,7 @@ from service.intake.accept import Intake
 from service.intake.api import Api
 from service.intake.edge import Gate
 from service.intake.keys import Keys, Role
-from service.metrics import WebMetrics
+from service.metrics import web_metrics
 from service.ports import Conflict, JournalBusy, JournalError, JournalFull, Message, ParkReason, Receipt, State
 from tests.unit.case_stories import RULES, live, ms
 
@@ -118,7 +118,7 @@ def client(book: Book, keys: Keys) -> FlaskClient:
     """The API on a book instead of a journal, at noon of a certain day."""
     catalogue, registry = Catalogue.load(), CollectorRegistry()
     routes = [*ROUTES, api.UNMATCHED]
-    metrics = WebMetrics(
+    metrics = web_metrics(
         registry, routes=routes, majors=catalogue.majors, stages=[], reasons=list(Reason), flags=list(Flag)
     )
     intake = Intake(catalogue, book, metrics, clock=lambda: NOW_MS + 10**12, accept_unknown_minor=False)

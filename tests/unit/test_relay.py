@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.journal.journal import SqliteJournal
-from service.metrics import RelayMetrics
+from service.metrics import relay_metrics
 from service.ports import JournalBroken, JournalUnavailable, PauseReason, State, Totals
 from service.relay import relay as module
 from service.relay.relay import Relay
@@ -23,7 +23,7 @@ WINDOW = 5
 
 
 class Clock:
-    """Stands for the `time` module in the relay; only a test moves it."""
+    """The relay's clock; only a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -34,7 +34,7 @@ class Clock:
     def time(self) -> float:
         return NOW / 1000
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, /) -> None:
         self.now += seconds
         self.meanwhile()
 
@@ -54,10 +54,11 @@ class Stage:
             journal,
             lambda: FakePublisher(self.cluster, journal.journal_id, lambda: None),
             self.cluster,
-            RelayMetrics(self.registry, topics=[A, B]),
+            relay_metrics(self.registry, [A, B]),
             topics=[A, B],
             window=window,
             wake=threading.Event(),
+            clock=clock,
         )
 
     def give(self, *numbers: int, topic: str = A, value: bytes = b"{}") -> None:
@@ -82,10 +83,8 @@ class Stage:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -555,7 +554,6 @@ def _advancing(clock: Clock) -> Callable[[], float]:
 
 def test_intake_gets_its_turn_while_many_are_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
     stage = Stage(SqliteJournal(tmp_path, limit=1 << 24, flush=False), clock, window=300)
     intake = SqliteJournal(tmp_path, limit=1 << 24, flush=False)
     found: list[Totals] = []

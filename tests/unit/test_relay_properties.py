@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from service.broker.consume import Watermark
 from service.journal.journal import SqliteJournal
-from service.metrics import RelayMetrics
+from service.metrics import relay_metrics
 from service.ports import JournalUnavailable, State
 from service.relay import relay as module
 from service.relay.relay import Relay
@@ -93,10 +93,11 @@ class History:
             self.journal,
             lambda: FakePublisher(self.cluster, self.journal.journal_id, lambda: None),
             self.cluster,
-            RelayMetrics(CollectorRegistry(), topics=TOPICS),
+            relay_metrics(CollectorRegistry(), TOPICS),
             topics=TOPICS,
             window=4,
             wake=threading.Event(),
+            clock=Running(),
         )
         relay.run(stop, between)
 
@@ -192,7 +193,6 @@ def first_deliveries(records: list[Written]) -> list[int]:
 @given(data=st.data(), steps=st.integers(1, 25))
 def test_consumers_get_exactly_what_was_accepted_and_not_parked(data: st.DataObject, steps: int) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "time", Running())
         patch.setattr(module, "IDLE_SECONDS", 0)
         patch.setattr(module, "JOURNAL_WAIT_SECONDS", 0)
         history = History(Path(directory), data)
