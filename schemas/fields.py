@@ -71,6 +71,8 @@ class Text(Leaf[str]):
             raise flawed(Reason.TOO_LONG, limit=self.most)
         if self.least and len(value.strip()) < self.least:
             raise flawed(Reason.TOO_SHORT, limit=self.least)
+        if value.isprintable():  # the ordinary case, at C speed
+            return value
         if flaw := _unclean(value):
             raise ValidationError([flaw])
         return value
@@ -105,11 +107,12 @@ class OneOf(Leaf[str]):
     def __init__(self, words: type[StrEnum], **options: Any) -> None:
         super().__init__(**options)
         self.choices = tuple(word.value for word in words)
+        self._known = frozenset(self.choices)
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str):
             raise flawed(Reason.WRONG_TYPE, expected="string")
-        if value not in self.choices:
+        if value not in self._known:
             raise flawed(Reason.NOT_ALLOWED, choices=self.choices)
         return value
 
@@ -262,8 +265,6 @@ def _milliseconds(value: Any) -> int:
 
 
 def _unclean(text: str) -> Flaw | None:
-    if text.isprintable():  # the ordinary case, at C speed
-        return None
     if _SURROGATE.search(text):
         return Flaw(Reason.LONE_SURROGATE)
     return Flaw(Reason.CONTROL_CHARACTER) if _CONTROL.search(text) else None

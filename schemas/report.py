@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from marshmallow import ValidationError
 
@@ -26,6 +26,7 @@ from schemas.fields import (
     Part,
     Text,
 )
+from schemas.plain import Doubt, Plain
 from schemas.reasons import Reason
 from schemas.times import format_time
 from schemas.words import Crs, Kind, Media, Phase, Source, Stage, Supervision, Usage
@@ -167,8 +168,7 @@ class Invalid(Exception):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """A report of the right shape. `canonical` is the whole of it, JSON-ready and `wire.normal`; read it only."""
 
     report_id: str
@@ -179,7 +179,11 @@ class Report:
     occurred_at_ms: int  # epoch milliseconds, UTC
     supervision: Supervision
     campaign: Mapping[str, str] | None
-    canonical: dict[str, Any] = field(repr=False, hash=False)
+    canonical: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """Ids only: what was written stays out of logs."""
+        return f"Report({self.report_id!r}, {self.case_id!r}, {self.stage!r})"
 
     @property
     def major(self) -> str:
@@ -197,10 +201,17 @@ def digest(canonical: Mapping[str, Any]) -> bytes:
 
 
 SCHEMA = ReportSchema()
+PLAIN = Plain(SCHEMA)
 
 
 def load(data: object, *, now_ms: int) -> Report:
     """The report in a parsed JSON value. Raises Invalid with every problem of it at once, by pointer."""
+    try:
+        plain = PLAIN(data)
+        if not any(_across_fields(plain, plain, now_ms)):
+            return _report(plain)
+    except Doubt:
+        pass
     problems: list[Problem] = []
     try:
         valid: dict[str, Any] = SCHEMA.load(data)  # type: ignore[arg-type]  # anything else is one of the problems
@@ -222,6 +233,11 @@ def geographic_xy(report: Report) -> tuple[float, float] | None:
     return (location["x"], location["y"]) if location.get("crs") in GEOGRAPHIC else None
 
 
+_KINDS = {word.value: word for word in Kind}
+_STAGES = {word.value: word for word in Stage}
+_SUPERVISIONS = {word.value: word for word in Supervision}
+
+
 def _report(valid: dict[str, Any]) -> Report:
     occurred_at_ms: int = valid["occurred_at"]
     canonical = valid | {"occurred_at": format_time(occurred_at_ms)}
@@ -230,11 +246,11 @@ def _report(valid: dict[str, Any]) -> Report:
     return Report(
         report_id=valid["report_id"],
         case_id=valid["case_id"],
-        kind=Kind(valid["kind"]),
+        kind=_KINDS[valid["kind"]],
         category=valid["category"],
-        stage=Stage(valid["stage"]),
+        stage=_STAGES[valid["stage"]],
         occurred_at_ms=occurred_at_ms,
-        supervision=Supervision(valid["supervision"]),
+        supervision=_SUPERVISIONS[valid["supervision"]],
         campaign=valid.get("campaign"),
         canonical=canonical,
     )

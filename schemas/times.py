@@ -1,7 +1,7 @@
 """Times as platforms send them, and as we keep them: an int of milliseconds since 1970-01-01T00:00:00Z."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 EARLIEST_MS = 946_684_800_000  # 2000-01-01T00:00:00Z: before it, the sender's clock or unit (seconds?) is wrong
 
@@ -14,7 +14,7 @@ CANONICAL = rf"{_DAY}T{_CLOCK}\.[0-9]{{3}}Z"
 
 _RFC3339 = re.compile(RFC3339)
 _LOCAL = re.compile(LOCAL)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, and `Z` says so
 _SHANGHAI = "+08:00"  # no daylight saving since 1991, so no time zone database
 
 
@@ -35,8 +35,7 @@ def parse_time(text: str) -> int:
 
 def format_time(ms: int) -> str:
     """RFC 3339 in UTC with exactly three decimals, as in `2020-11-04T00:00:00.000Z`."""
-    moment = _EPOCH + timedelta(milliseconds=ms)
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") + "Z"
 
 
 def _offset_seconds(offset: str) -> int:

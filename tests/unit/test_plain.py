@@ -1,0 +1,168 @@
+"""The short way of loading a report and marshmallow's own agree on everything that the short way takes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from marshmallow import ValidationError
+
+from schemas import wire
+from schemas.event import EventSchema
+from schemas.plain import Doubt, Plain
+from schemas.report import PLAIN, SCHEMA, Invalid, load
+
+ROOT = Path(__file__).parents[2]
+NOW_MS = 2**50
+ROUNDS = 200_000 if os.environ.get("CI") else 20_000
+SHARE = 0.9  # of the reports that a platform really sends, to be taken the short way
+SENT = [orjson.loads(line) for line in (ROOT / "deploy" / "demo" / "ciie-2020.ndjson").read_bytes().splitlines()]
+VALID = [orjson.loads(path.read_bytes()) for path in sorted((ROOT / "schemas" / "examples" / "valid").glob("*.json"))]
+INVALID = [
+    orjson.loads(path.read_bytes()) for path in sorted((ROOT / "schemas" / "examples" / "invalid").glob("*.json"))
+]
+ODD: list[Any] = [
+    *(None, True, False, 0, 1, -1, 1.0, 1.5, 2**63, 2**64, -(2.0**63), 1e300, float("inf"), float("nan")),
+    *(
+        "",
+        " ",
+        "\n",
+        "a\tb",
+        "a\r\nb",
+        "\x00",
+        "\x7f",
+        "\u2028",
+        "\ud800",
+        "０２１１",
+        "x" * 65,
+        "x" * 2049,
+        "0211",
+        "0506",
+    ),
+    *("reported", "Reported", "repair", "none", "urgent", "2020-11-04 08:00:00", "2020-11-04T08:00:00+08:00", "12"),
+    *(
+        [],
+        {},
+        [[]],
+        [{}],
+        {"a": 1},
+        {"name": "x"},
+        {"a": [1.0, "\x01"]},
+        [1] * 21,
+        1_604_448_000_000,
+        1_604_448_000_000.0,
+    ),
+    *({"url": "https://a.cn/x"}, {"address": "x"}, {"x": 121.5, "y": 31.25}, {"x": 1, "y": 2, "crs": "WGS84"}),
+]
+
+PICKLED = [pickle.dumps(report) for report in (*VALID * 4, *SENT[:30])]  # to be copied in a hurry
+PICKLED_ODD = [pickle.dumps(value) for value in ODD]
+
+
+def whole(data: Any) -> dict[str, Any] | None:
+    """What marshmallow makes of it; None when it refuses."""
+    try:
+        return SCHEMA.load(data)  # type: ignore[no-any-return]
+    except ValidationError:
+        return None
+
+
+def mutated(dice: random.Random) -> Any:
+    """A report with one to three things changed, anywhere in it."""
+    report = pickle.loads(dice.choice(PICKLED))
+    for _ in range(dice.randint(1, 3)):
+        holders = list(_objects(report))
+        holder = dice.choice(holders) if holders else None
+        if holder is None:
+            return dice.choice(ODD)
+        key = dice.choice([*holder, *SCHEMA.fields, "colour", "x", "crs"])
+        if dice.random() < 0.2:
+            holder.pop(key, None)
+        else:
+            holder[key] = pickle.loads(dice.choice(PICKLED_ODD))
+    return report
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _objects(inner)
+
+
+def same(short: Any, long: Any) -> bool:
+    """Equal in every type too: 1, 1.0 and True are three things here."""
+    return type(short) is type(long) and (
+        short.keys() == long.keys() and all(same(short[key], long[key]) for key in short)
+        if isinstance(short, dict)
+        else len(short) == len(long) and all(map(same, short, long))
+        if isinstance(short, list)
+        else short == long
+    )
+
+
+def test_what_is_taken_the_short_way_is_what_marshmallow_makes_of_it() -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    dice, seen = random.Random(seed), Counter[str]()
+    for _ in range(ROUNDS):
+        data = mutated(dice)
+        before = pickle.dumps(data)
+        long = whole(data)
+        try:
+            short = PLAIN(data)
+        except Doubt:
+            seen["doubted" if long is None else "doubted though right"] += 1
+            continue
+        seen["taken"] += 1
+        assert long is not None, (seed, data)
+        assert same(short, long), (seed, data)
+        assert pickle.dumps(data) == before, (seed, data)
+    assert seen["taken"] > ROUNDS // 50, seen
+    assert seen["doubted"] > ROUNDS // 50, seen
+
+
+def test_a_report_is_the_same_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its canonical bytes and its fingerprint, or refused with the same problems."""
+    dice = random.Random(7)
+    corpus = [*VALID, *INVALID, *SENT, *(mutated(dice) for _ in range(3000))]
+    short = [judged(data) for data in corpus]
+    monkeypatch.setattr("schemas.report.PLAIN", _doubts)
+
+    assert [judged(data) for data in corpus] == short
+
+
+def judged(data: Any) -> Any:
+    try:
+        report = load(data, now_ms=NOW_MS)
+    except Invalid as invalid:
+        return [(one.pointer, one.reason, dict(one.params)) for one in invalid.problems]
+    return report, wire.encode(report.canonical), report.fingerprint()
+
+
+def _doubts(_: object) -> dict[str, Any]:
+    raise Doubt
+
+
+def test_what_platforms_send_takes_the_short_way() -> None:
+    taken = 0
+    for report in SENT:
+        try:
+            PLAIN(report)
+        except Doubt:
+            continue
+        taken += 1
+    assert taken >= SHARE * len(SENT)
+
+
+def test_every_kind_of_field_of_the_contract_has_a_short_way() -> None:
+    """Of the event too, which nobody loads in a hurry: whoever adds a kind of field learns of it here."""
+    event = orjson.loads((ROOT / "schemas" / "examples" / "event.json").read_bytes())
+
+    assert Plain(EventSchema())(event) == EventSchema().load(event)
