@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# One process more than cores, as many tests wait; the tests of a file stay together, for they share what they start.
+PARALLEL := -n $(shell expr $$(nproc) + 1) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch test obs look faults outage bench unit check format lock generate wheel clean
+.PHONY: help run watch test obs look faults outage bench unit check lint format lock generate wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -23,7 +25,7 @@ watch: ## A Prometheus beside `make run`, with our rules and alerts
 	@sh deploy/watch.sh
 
 test: .venv/.done ## Run all tests, on a real Kafka and a real Prometheus
-	$(PYTEST) tests/unit tests/integration tests/system
+	$(PYTEST) $(PARALLEL) tests/unit tests/integration tests/system
 
 faults: .venv/.done ## Try every fault, with negative controls (long; needs root for some). make faults FAULTS="--only disk"
 	$(BIN)/python -m tests.faults $(FAULTS)
@@ -44,16 +46,17 @@ obs: .venv/.done ## Test all of the observability: rules, alerts, dashboards, a 
 		tests/system/test_alerting.py
 
 unit: .venv/.done ## Run the quick tests only
-	$(PYTEST) tests/unit
+	$(PYTEST) $(PARALLEL) tests/unit
 
-check: .venv/.done ## Lint, types, generated files, unit tests
+check: lint unit ## Lint, types, generated files, unit tests: what must be clean before a commit
+
+lint: .venv/.done ## Lint, types, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m schemas.generate --check
 	$(BIN)/python -m deploy.grafana.dashboards --check
 	$(BIN)/python -m tests.architecture --check
-	$(PYTEST) -q tests/unit
 
 format: .venv/.done ## Format the code, mend what ruff can
 	$(BIN)/ruff check --fix .

@@ -4,8 +4,8 @@ The value never changes once built: it is stored, and what is published again is
 `ce_source` only, and what belongs to one attempt at publishing is in the relay's headers only.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import TypedDict
 
 import orjson
 from marshmallow import INCLUDE
@@ -38,7 +38,7 @@ HEADERS = {  # name → (zh, en); values are UTF-8, numbers in ASCII digits; `tr
 }
 
 
-class Names(NamedTuple):
+class Names(TypedDict):
     """A name in both languages."""
 
     zh: str
@@ -89,7 +89,7 @@ def build(
     report: Report,
     *,
     received_at_ms: int,
-    flags: Iterable[str],
+    flags: Collection[str],
     edition: str,
     major_name: Names,
     category_name: Names | None,
@@ -97,10 +97,10 @@ def build(
     """The value of the message: canonical JSON, under 64 KiB even for the largest report the schema lets through."""
     added = {
         "received_at": format_time(received_at_ms),
-        "flags": sorted(set(flags)),
+        "flags": sorted(flags),
         "catalogue_edition": edition,
-        "category_name": category_name and category_name._asdict(),
-        "major_name": major_name._asdict(),
+        "category_name": category_name,
+        "major_name": major_name,
     }
     return wire.encode(report.canonical | added)
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 EARLIEST_MS = 946_684_800_000  # 2000-01-01T00:00:00Z: before it, the sender's clock or unit (seconds?) is wrong
 
@@ -33,6 +34,7 @@ def parse_time(text: str) -> int:
     return (seconds - _offset_seconds(offset)) * 1000 + int(((fraction or "") + "000")[:3])
 
 
+@lru_cache(maxsize=64)  # all reports of a batch were received at once, and many happened in the same second
 def format_time(ms: int) -> str:
     """RFC 3339 in UTC with exactly three decimals, as in `2020-11-04T00:00:00.000Z`."""
     return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") + "Z"

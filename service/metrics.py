@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, get_type_hints
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -30,6 +31,7 @@ APPEND_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 PUBLISH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 G = TypeVar("G")
+M = TypeVar("M", bound=MetricWrapperBase)
 Closed = Mapping[str, Iterable[tuple[str, ...]]]  # labels → every set of values they can have
 
 
@@ -154,6 +156,18 @@ def registry(process: str) -> CollectorRegistry:
     build = Info("gridgov_build", "Which gridgov this is.", registry=made)
     build.info({"version": VERSION, "revision": REVISION, "process": process})
     return made
+
+
+class Bound(dict[tuple[str, ...], M]):
+    """The children of a metric by their label values, each looked up once: `labels()` costs six times as much."""
+
+    def __init__(self, metric: M) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, values: tuple[str, ...]) -> M:
+        child = self[values] = self._metric.labels(*values)
+        return child
 
 
 class FillReader(Protocol):

@@ -28,15 +28,23 @@ def free_port() -> int:
 
     From that range (which bind(0) uses) a client that retries while the broker is down can be given the
     broker's own port as its source: it connects to itself, and the broker cannot come back.
+    Whoever else tests on this machine is not given it either, for as long as this process lives.
     """
     for port in random.sample(range(15_000, 32_000), 100):
+        mark = socket.socket(socket.AF_UNIX)
         with socket.socket() as probe:
             try:
+                mark.bind(f"\0gridgov-test-port-{port}")
                 probe.bind(("127.0.0.1", port))
             except OSError:
+                mark.close()
                 continue
+            _RESERVED.append(mark)
             return port
     raise RuntimeError("no free port found in a hundred tries")
+
+
+_RESERVED: list[socket.socket] = []  # names of ports in the kernel's own space: gone with the process, whatever ends it
 
 
 class Kafka(Protocol):

@@ -70,7 +70,7 @@ class Target(Protocol):
 
 
 def pending(seq: int, topic: str, case_id: str = "case-1", *, value: bytes = b"{}", attempt: int = 1) -> Pending:
-    headers = b'{"ce_id": "r-%d", "ce_source": "platform"}' % seq
+    headers = b"1.0\nr-%d\nplatform" % seq
     return Pending(seq, topic, case_id, headers, value, 1_604_448_000_000, attempt, "platform", f"r-{seq}")
 
 
@@ -166,6 +166,7 @@ class PublisherContract:
 
         assert (record.key, record.value) == ("case-9", '{"a": "井盖"}'.encode())
         assert record.headers == {
+            "ce_specversion": "1.0",
             "ce_id": "r-41",
             "ce_source": "platform",
             "journal-id": JOURNAL_ID,

@@ -1,7 +1,7 @@
 """What a well-formed report means to this district: its topic, its names, and what is odd about it."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from schemas.catalogue import Catalogue, Category, Major, Standing
 from schemas.reasons import Reason
@@ -16,8 +16,7 @@ class Flag(StrEnum):
     AHEAD_OF_CLOCK = "ahead_of_clock"  # it happened after we received it, by the sender's clock
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(NamedTuple):
     """Where the report goes, and what is odd about it."""
 
     major: Major

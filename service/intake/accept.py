@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cache
+from typing import NamedTuple, Protocol
 
 from schemas import event, report, wire
 from schemas.catalogue import Catalogue, Category, Major
@@ -11,7 +12,7 @@ from schemas.reasons import Reason
 from schemas.report import Invalid, Problem, Report
 from service.domain.fact import pack
 from service.domain.meaning import Meaning, examine
-from service.metrics import WebMetrics
+from service.metrics import Bound, WebMetrics
 from service.ports import Conflict, Message, Receipt
 
 _IDENTIFIER = re.compile(report.IDENTIFIER)
@@ -33,8 +34,7 @@ class Refused:
     report_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
+class _Prepared(NamedTuple):
     report: Report
     meaning: Meaning
     message: Message
@@ -52,7 +52,8 @@ class Intake:
         clock: Callable[[], int],
         accept_unknown_minor: bool,
     ) -> None:
-        self._catalogue, self._writer, self._metrics = catalogue, writer, metrics
+        self._catalogue, self._writer = catalogue, writer
+        self._reports, self._delay, self._flags = Bound(metrics.reports), Bound(metrics.delay), Bound(metrics.flags)
         self._clock, self._accept_unknown_minor = clock, accept_unknown_minor
 
     def accept(
@@ -63,17 +64,17 @@ class Intake:
         The good ones are flushed to the journal together before this returns; the bad ones cost them nothing.
         Raises `JournalError`: then nothing at all is promised.
         """
-        prepared = [self._prepare(sender, item, traceparent) for item in items]
+        now = self._clock()
+        prepared = [self._prepare(sender, item, now, traceparent) for item in items]
         good = [one for one in prepared if isinstance(one, _Prepared)]
         answers = iter(self._writer.submit([one.message for one in good]) if good else [])
         return [one if isinstance(one, Refused) else self._answered(one, next(answers)) for one in prepared]
 
-    def _prepare(self, sender: str, item: object, traceparent: str | None) -> _Prepared | Refused:
+    def _prepare(self, sender: str, item: object, now: int, traceparent: str | None) -> _Prepared | Refused:
         if isinstance(item, wire.Unreadable):
             return Refused(item.reason)
         if not isinstance(item, dict):
             return Refused(Reason.NOT_AN_OBJECT)
-        now = self._clock()
         try:
             loaded = report.load(item, now_ms=now)
         except Invalid as invalid:
@@ -108,17 +109,18 @@ class Intake:
         if isinstance(answer, Conflict):
             return Refused(Reason.CONFLICT, report_id=answer.report_id)
         result = "duplicate" if answer.duplicate else "accepted"
-        self._metrics.reports.labels(one.report.kind, one.report.major, one.report.stage, result).inc()
+        self._reports[one.report.kind, one.report.major, one.report.stage, result].inc()
         if not answer.duplicate:
             delay = one.message.received_at - one.report.occurred_at_ms
-            self._metrics.delay.labels(one.report.kind).observe(max(0, delay) / 1000)
+            self._delay[one.report.kind,].observe(max(0, delay) / 1000)
             for flag in one.meaning.flags:
-                self._metrics.flags.labels(flag).inc()
+                self._flags[flag,].inc()
         return answer
 
 
+@cache
 def _names(named: Major | Category) -> event.Names:
-    return event.Names(named.zh, named.en)
+    return event.Names(zh=named.zh, en=named.en)
 
 
 def _id_of(item: dict[str, object]) -> str | None:

@@ -112,5 +112,5 @@ def test_a_journal_of_a_newer_version_ends_the_process_with_one_line(tmp_path: P
         newer.execute("PRAGMA user_version=99")
     assert gridgov.start(command).wait(30) != 0
     [told] = [line for line in gridgov.log.splitlines() if '"level":"CRITICAL"' in line]
-    assert orjson.loads(told)["error"] == "schema 99, this version of gridgov knows 1"
+    assert orjson.loads(told)["error"] == "schema 99, this version of gridgov knows 2"
     assert "Traceback" not in gridgov.log

@@ -11,8 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import orjson
-
+from schemas.event import unpacked
 from service.ports import (
     Delivery,
     Failure,
@@ -195,7 +194,7 @@ class FakePublisher:
 
     def _write(self, place: tuple[str, int], message: Pending) -> Delivery:
         records = self._cluster.kept[place[0]].records[place[1]]
-        headers = orjson.loads(message.headers) | {
+        headers = {name: value.decode() for name, value in unpacked(message.headers)} | {
             "journal-id": self._journal_id,
             "journal-seq": str(message.seq),
             "attempt": str(message.attempt),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-import orjson
-
 from service.ports import Message
 
 NOW = 1_604_448_000_000  # 2020-11-04 08:00:00 in Shanghai
@@ -28,7 +26,7 @@ def message(
         fingerprint=fingerprint or hashlib.blake2b(value, digest_size=16).digest(),
         case_id=case_id,
         topic=topic,
-        headers=orjson.dumps({"ce_id": report_id, "ce_source": sender}),
+        headers=f"1.0\n{report_id}\n{sender}".encode(),
         value=value,
         received_at=received_at,
     )

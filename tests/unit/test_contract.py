@@ -91,7 +91,7 @@ def test_valid_examples(path: Path) -> None:
 
 @pytest.mark.parametrize("path", VALID, ids=name)
 def test_valid_examples_become_valid_events(path: Path) -> None:
-    names = Names("甲", "a")
+    names = Names(zh="甲", en="a")
     report = load(read(path), now_ms=NOW_MS)
     built = build(report, received_at_ms=NOW_MS, flags=["f"], edition="e", major_name=names, category_name=None)
     assert list(EVENTS.iter_errors(parse(built))) == []
@@ -128,8 +128,8 @@ def test_the_event_example_is_what_the_full_report_becomes() -> None:
         received_at_ms=1_604_448_000_250,
         flags=[],
         edition="cjt214-2007",
-        major_name=Names("园林绿化", "parks and greenery"),
-        category_name=Names("花架花钵", "flower stand / planter"),
+        major_name=Names(zh="园林绿化", en="parks and greenery"),
+        category_name=Names(zh="花架花钵", en="flower stand / planter"),
     )
     assert canonical(read(EXAMPLES / "event.json")) == built
     assert EVENTS.is_valid(parse(built))

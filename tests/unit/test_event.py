@@ -13,7 +13,7 @@ from schemas.report import Report, load
 from schemas.wire import canonical, parse
 
 NOW_MS = 1_604_448_000_000
-MAJOR = Names("道路交通", "road traffic")
+MAJOR = Names(zh="道路交通", en="road traffic")
 
 
 def report(**changes: Any) -> Report:
@@ -52,7 +52,7 @@ def test_the_value_is_the_report_and_what_we_know_about_it() -> None:
 def test_the_value_is_canonical_and_leaves_the_report_alone() -> None:
     source = report(extra={"b": 1.0, "a": 0.5}, reporter={"phone": "13812345678"})
     before = canonical(source.canonical)
-    built = value(source, category=Names("其他", "other"))
+    built = value(source, category=Names(zh="其他", en="other"))
     assert canonical(parse(built)) == built
     assert canonical(source.canonical) == before
     assert b"13812345678" not in built
