@@ -97,7 +97,7 @@ def build(
     """The value of the message: canonical JSON, under 64 KiB even for the largest report the schema lets through."""
     added = {
         "received_at": format_time(received_at_ms),
-        "flags": sorted(flags),
+        "flags": sorted(set(flags)) if flags else [],
         "catalogue_edition": edition,
         "category_name": category_name,
         "major_name": major_name,

@@ -1,13 +1,11 @@
 """The HTTP API: its routes but for the cases, and what happens around every request. Contract: `/openapi.json`."""
 
 import logging
-import re
-import secrets
 import time
 from typing import Any
 
 import orjson
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from schemas import wire
@@ -17,12 +15,15 @@ from schemas.report import Problem
 from schemas.times import format_time
 from service.intake.accept import Intake, Refused
 from service.intake.edge import (
+    ASKED,
     BATCH_REPORTS,
     NDJSON,
     REPORT_BYTES,
+    Asked,
     Gate,
     Refusal,
     array,
+    asked,
     body,
     content_type,
     drain,
@@ -31,10 +32,10 @@ from service.intake.edge import (
     lines,
     problem,
     reply,
-    traceparent,
 )
 from service.intake.keys import Role
-from service.metrics import WebMetrics
+from service.intake.lean import LeanFlask
+from service.metrics import Bound, WebMetrics
 from service.ports import (
     Inbox,
     JournalBusy,
@@ -46,7 +47,6 @@ from service.ports import (
 log = logging.getLogger(__name__)
 
 UNMATCHED = "unmatched"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STATUS_REASON = {404: Reason.NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED, 413: Reason.BODY_TOO_LARGE}
 
 
@@ -56,12 +56,15 @@ class Api:
     ROUTES = ("/v1/reports", "/v1/reports/batch", "/v1/reports/<report_id>", "/v1/catalogue")
 
     def __init__(self, intake: Intake, journal: Inbox, gate: Gate, catalogue: Catalogue, metrics: WebMetrics) -> None:
-        self._intake, self._journal, self._gate, self._metrics = intake, journal, gate, metrics
+        self._intake, self._journal, self._gate = intake, journal, gate
+        self._in_progress = metrics.http_in_progress
+        self._requests, self._seconds = Bound(metrics.http_requests), Bound(metrics.http_seconds)
+        self._rejections = Bound(metrics.rejections)
         self._catalogue = orjson.dumps(described(catalogue), option=orjson.OPT_INDENT_2)
 
     def app(self, *others: Blueprint) -> Flask:
         """The WSGI application."""
-        app = Flask("gridgov", static_folder=None)
+        app = LeanFlask("gridgov", static_folder=None)
         app.url_map.merge_slashes = False  # a redirect would name the Host header's host, in HTML
         app.before_request(self._begin)
         app.after_request(self._end)
@@ -84,7 +87,7 @@ class Api:
         """One report → 202 with its receipt."""
         sender = self._gate.caller(Role.SENDER).name
         content_type("application/json")
-        [answer] = self._intake.accept(sender, [wire.parse(body(REPORT_BYTES))], traceparent=traceparent())
+        [answer] = self._intake.accept(sender, [wire.parse(body(REPORT_BYTES))], traceparent=asked().traceparent)
         if isinstance(answer, Refused):
             raise Refusal(answer.reason, answer.problems)
         return reply(202, receipt(answer), {"Location": f"/v1/reports/{answer.report_id}"})
@@ -98,7 +101,7 @@ class Api:
         if not items:
             raise Refusal(Reason.EMPTY_BATCH)
         lang = language()
-        answers = self._intake.accept(sender, items, traceparent=traceparent())
+        answers = self._intake.accept(sender, items, traceparent=asked().traceparent)
         results = [result(index, answer, lang) for index, answer in enumerate(answers)]
         refused = [answer for answer in answers if isinstance(answer, Refused)]
         for one in refused:
@@ -127,22 +130,20 @@ class Api:
     # ---- around every request ----
 
     def _begin(self) -> None:
-        g.started = time.perf_counter()
-        self._metrics.http_in_progress.inc()
-        given = request.headers.get("X-Request-Id", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        environ = request.environ
+        environ[ASKED] = Asked(environ)
+        self._in_progress.inc()
 
     def _end(self, response: Response) -> Response:
-        route = request.url_rule.rule if request.url_rule else UNMATCHED
-        method = request.method if request.method in ("GET", "POST") else "other"
-        self._metrics.http_in_progress.dec()
-        self._metrics.http_requests.labels(method, route, str(response.status_code)).inc()
-        trace = traceparent()
-        self._metrics.http_seconds.labels(method, route).observe(
-            time.perf_counter() - g.started, {"trace_id": trace.split("-")[1]} if trace else None
-        )
-        response.headers["X-Request-Id"] = g.request_id
-        if response.status_code >= 400:
+        now, rule, method, status = asked(), request.url_rule, request.method, response.status_code
+        route = rule.rule if rule else UNMATCHED
+        method = method if method in ("GET", "POST") else "other"
+        self._in_progress.dec()
+        self._requests[method, route, str(status)].inc()
+        exemplar = {"trace_id": now.trace_id} if now.trace_id else None
+        self._seconds[method, route].observe(time.perf_counter() - now.started, exemplar)
+        response.headers["X-Request-Id"] = now.request_id
+        if status >= 400:
             drain()
         return response
 
@@ -154,7 +155,7 @@ class Api:
 
     def _count(self, refused: Refusal | Refused) -> None:
         for reason in {one.reason for one in refused.problems} or {refused.reason}:
-            self._metrics.rejections.labels(reason).inc()
+            self._rejections[reason,].inc()
 
     def _unreadable(self, error: wire.Unreadable) -> Response:
         return self._refused(Refusal(error.reason))
@@ -171,7 +172,7 @@ class Api:
         return response
 
     def _internal_error(self, error: Exception) -> Response:
-        log.error("request failed", exc_info=error, extra={"request_id": g.request_id, "path": request.path})
+        log.error("request failed", exc_info=error, extra={"request_id": asked().request_id, "path": request.path})
         return self._refused(Refusal(Reason.INTERNAL_ERROR))
 
 

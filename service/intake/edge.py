@@ -2,16 +2,21 @@
 
 import re
 import secrets
+import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
 
 import orjson
-from flask import Response, g, request
+from flask import Response, request
+from werkzeug.http import parse_options_header
 
 from schemas import wire
 from schemas.reasons import Lang, Reason, message
 from schemas.report import Problem
 from service.config import is_loopback
 from service.intake.keys import LOCAL, Keys, Principal, Role
+from service.intake.lean import Answer
 
 REPORT_BYTES = 256 * 1024
 BATCH_BYTES = 2 * 1024 * 1024
@@ -20,6 +25,10 @@ DRAIN_BYTES = 16 * 1024 * 1024  # of a refused body, so that who sends all befor
 RETRY_SECONDS = (1, 3)  # jittered, so that refused senders do not come back all at once
 NDJSON = "application/x-ndjson"
 PROBLEM_JSON = "application/problem+json"
+ASKED = "gridgov.asked"
+Environ = dict[str, Any]  # of WSGI
+_FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP"}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -39,8 +48,10 @@ class Gate:
 
     def caller(self, role: Role | None = None) -> Principal:
         """Who is asking; with `role`, only if they have it."""
-        principal = self._keys.who(request.headers.get("Authorization"))
-        if principal is None and not self._keys.configured and "Authorization" not in request.headers and local():
+        environ = request.environ
+        given = environ.get("HTTP_AUTHORIZATION")
+        principal = self._keys.who(given)
+        if principal is None and given is None and not self._keys.configured and local(environ):
             principal = LOCAL
         if principal is None:
             raise Refusal(Reason.UNAUTHENTICATED)
@@ -54,12 +65,19 @@ class Gate:
 
 def content_type(*allowed: str) -> str:
     """The request's media type if it is one of `allowed`, in UTF-8 and not encoded further."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    environ = request.environ
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise Refusal(Reason.UNSUPPORTED_ENCODING)
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if request.mimetype not in allowed or charset not in ("utf-8", "utf8"):
+    found, charset = _media_type(environ.get("CONTENT_TYPE", ""))
+    if found not in allowed or charset not in ("utf-8", "utf8"):
         raise Refusal(Reason.UNSUPPORTED_MEDIA_TYPE, choices=allowed)
-    return request.mimetype
+    return found
+
+
+@lru_cache(64)  # a sender says the same each time
+def _media_type(given: str) -> tuple[str, str]:
+    kind, parameters = parse_options_header(given)
+    return kind.lower(), parameters.get("charset", "utf-8").lower()
 
 
 def body(limit: int) -> bytes:
@@ -68,12 +86,13 @@ def body(limit: int) -> bytes:
     Not `request.get_data()`: that takes a truncated body for a whole one. Not chunked either: the server gives us a
     chunked body that broke off as if it were whole, so its length must be announced (a buffering proxy sees to that).
     """
-    announced = request.headers.get("Content-Length", "")
-    if "Transfer-Encoding" in request.headers or not (announced.isascii() and announced.isdigit()):
+    environ = request.environ
+    announced = environ.get("HTTP_CONTENT_LENGTH") or environ.get("CONTENT_LENGTH") or ""
+    if "HTTP_TRANSFER_ENCODING" in environ or not (announced.isascii() and announced.isdigit()):
         raise Refusal(Reason.BAD_LENGTH)
     if int(announced) > limit:
         raise Refusal(Reason.BODY_TOO_LARGE, limit=limit)
-    data: bytes = request.environ["wsgi.input"].read(limit + 1)
+    data: bytes = environ["wsgi.input"].read(limit + 1)
     if len(data) != int(announced):
         raise Refusal(Reason.TRUNCATED_BODY)
     return data
@@ -107,16 +126,29 @@ def _line(line: bytes) -> object:
         return unreadable
 
 
-def local() -> bool:
+def local(environ: Environ) -> bool:
     """Whether the request comes straight from this machine; behind a proxy it may come from anywhere."""
-    forwarded = any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip"))
-    return is_loopback(request.remote_addr or "") and not forwarded
+    return environ.keys().isdisjoint(_FORWARDED) and is_loopback(environ.get("REMOTE_ADDR", ""))
 
 
-def traceparent() -> str | None:
-    """The W3C trace context, if it came with one that can be trusted in a header."""
-    given = request.headers.get("traceparent", "")
-    return given if _TRACEPARENT.fullmatch(given) else None
+class Asked:
+    """What is needed of a request from its beginning to its end, read once."""
+
+    __slots__ = ("request_id", "started", "trace_id", "traceparent")
+
+    def __init__(self, environ: Environ) -> None:
+        self.started = time.perf_counter()
+        given = environ.get("HTTP_X_REQUEST_ID", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        trace = environ.get("HTTP_TRACEPARENT", "")  # the W3C trace context, if it can be trusted in a header
+        self.traceparent = trace if _TRACEPARENT.fullmatch(trace) else None
+        self.trace_id = trace.split("-")[1] if self.traceparent else None
+
+
+def asked() -> Asked:
+    """Of the request that is being answered."""
+    found: Asked = request.environ[ASKED]
+    return found
 
 
 def language() -> Lang:
@@ -133,7 +165,7 @@ def language() -> Lang:
 
 def reply(status: int, value: object, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
-    return Response(orjson.dumps(value), status=status, content_type="application/json", headers=headers)
+    return Answer(orjson.dumps(value), status, "application/json", headers)
 
 
 def problem(reason: Reason, problems: Iterable[Problem] = (), **params: object) -> Response:
@@ -144,7 +176,7 @@ def problem(reason: Reason, problems: Iterable[Problem] = (), **params: object) 
         "title": message(reason, lang, **params),
         "status": reason.status,
         "code": reason,
-        "request_id": g.request_id,
+        "request_id": asked().request_id,
         "retryable": reason.retryable,
         "errors": errors(problems, lang),
     }
@@ -154,7 +186,7 @@ def problem(reason: Reason, problems: Iterable[Problem] = (), **params: object) 
         headers["Retry-After"] = str(low + secrets.randbelow(high - low + 1))
     if reason.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(orjson.dumps(document), status=reason.status, content_type=PROBLEM_JSON, headers=headers)
+    return Answer(orjson.dumps(document), reason.status or 500, PROBLEM_JSON, headers)
 
 
 def errors(problems: Iterable[Problem], lang: Lang) -> list[dict[str, str]]:
