@@ -7,8 +7,10 @@ from enum import StrEnum
 
 import orjson
 from flask import Blueprint, Flask, Response, request
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, exposition
+from prometheus_client.openmetrics import exposition as openmetrics
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
 ROUTES = ("/metrics", "/livez", "/readyz")
@@ -38,7 +40,7 @@ def blueprint(registry: CollectorRegistry, *, alive: Callable[[], bool], ready: 
 
     @ops.get("/metrics")
     def metrics() -> Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, content_type = _form(request.accept_mimetypes)
         return Response(encode(registry), content_type=content_type)
 
     @ops.get("/livez")
@@ -57,8 +59,25 @@ def serve(ops: Blueprint, host: str, port: int) -> None:
     """Answer on a port of its own from a daemon thread. Raises SystemExit when the port is taken."""
     app = Flask("gridgov-ops")
     app.register_blueprint(ops)
+    app.register_error_handler(
+        HTTPException, lambda error: Response(status=error.code)
+    )  # no page where no browser comes
     server = make_server(host, port, app, threaded=True)
     threading.Thread(target=server.serve_forever, name="ops", daemon=True).start()
+
+
+def _form(accepted: MIMEAccept) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """How the metrics are written: as OpenMetrics for who likes it best, else as the text that everybody reads.
+
+    Not by the client's `choose_encoder`: a version in quotes, which is legal, or one that is no number, made it raise.
+    """
+    for wanted, quality in accepted:  # in order of preference
+        kind = wanted.partition(";")[0].strip().lower()
+        if quality > 0 and kind == "application/openmetrics-text":
+            return openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST
+        if quality > 0 and kind in ("text/plain", "text/*", "*/*"):
+            break
+    return exposition.generate_latest, exposition.CONTENT_TYPE_PLAIN_0_0_4
 
 
 def _answer(status: int, body: object) -> Response:

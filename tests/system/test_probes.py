@@ -60,7 +60,18 @@ def test_a_traced_post_can_be_found_from_the_metrics(shared: Gridgov) -> None:
 def test_the_metrics_ports_serve_nothing_else(shared: Gridgov) -> None:
     for port in (shared.web_metrics, shared.relay_metrics):
         for path in ("/v1/reports/r-1", "/v1/catalogue", "/"):
-            assert shared.http.request("GET", f"http://127.0.0.1:{port}{path}").status == 404
+            answer = shared.http.request("GET", f"http://127.0.0.1:{port}{path}")
+            assert (answer.status, answer.data) == (404, b"")
+
+
+@pytest.mark.parametrize(
+    "accept", ['application/openmetrics-text;version="1.0.0"', "text/plain; version=x", "nonsense"]
+)
+def test_every_port_tells_its_metrics_whatever_is_asked_for(shared: Gridgov, accept: str) -> None:
+    for port in (shared.port, shared.web_metrics, shared.relay_metrics):
+        answer = shared.http.request("GET", f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
+        assert answer.status == 200
+        assert b"gridgov_build_info" in answer.data
 
 
 @pytest.fixture(scope="module")
