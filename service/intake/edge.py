@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import orjson
@@ -131,6 +132,11 @@ def local(environ: Environ) -> bool:
     return environ.keys().isdisjoint(_FORWARDED) and is_loopback(environ.get("REMOTE_ADDR", ""))
 
 
+# Ids of requests that bring none: this process, and a number. A random one each would cost a system call, at which
+# Python's lock goes to another thread.
+_PROCESS, _NUMBERS = secrets.token_hex(4), count()
+
+
 class Asked:
     """What is needed of a request from its beginning to its end, read once."""
 
@@ -139,7 +145,7 @@ class Asked:
     def __init__(self, environ: Environ) -> None:
         self.started = time.perf_counter()
         given = environ.get("HTTP_X_REQUEST_ID", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else f"{_PROCESS}{next(_NUMBERS):08x}"
         trace = environ.get("HTTP_TRACEPARENT", "")  # the W3C trace context, if it can be trusted in a header
         self.traceparent = trace if _TRACEPARENT.fullmatch(trace) else None
         self.trace_id = trace.split("-")[1] if self.traceparent else None

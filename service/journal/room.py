@@ -1,12 +1,14 @@
 """How much room the journal has: what it may take, and when it takes no new reports."""
 
 import shutil
+import time
 from pathlib import Path
 
 from service.journal.sqlite import Db, sizes
 from service.ports import JournalFull
 
 HARD_MARK, REOPEN_MARK = 0.90, 0.80  # of the limit: refuse new reports above, accept again below
+LOOK_SECONDS = 0.02
 REOPEN_RESERVE = 1.25  # of the reserve: accept again when so much of the disk is free
 MOST_RESERVE, RESERVE_SHARE = 32 * 1024 * 1024, 16  # kept free, and ballast: at most a sixteenth of the file system
 
@@ -33,9 +35,17 @@ class Marks:
         self.limit = limit
         self.closed = False  # past the hard mark, and not yet below the one to reopen at
         self._directory, self._reserve = directory, reserve(directory)
+        self._look_at = 0.0
 
     def look(self, db: Db) -> bool:
-        """Whether it is full now; inside a transaction."""
+        """Whether it is full; inside a transaction. While there is room, looked at again after `LOOK_SECONDS`.
+
+        What is written between two looks is far less than what lies between the mark and the end of the room.
+        """
+        now = time.monotonic()
+        if now < self._look_at and not self.closed:
+            return False
+        self._look_at = now + LOOK_SECONDS
         mark = REOPEN_MARK if self.closed else HARD_MARK
         used, unused = sizes(db)
         self.closed = used >= self.limit * mark or self.scarce(unused)

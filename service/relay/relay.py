@@ -38,12 +38,13 @@ from service.ports import (
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 0.01  # how often an idle relay looks for new messages
+TURN_SECONDS = 0.025  # from one turn to the next: what comes meanwhile is read, sent and settled together
+BACKLOG_SECONDS = 0.005  # the same while more waits than the window lets through
 STALL_SECONDS = 30.0  # nothing acknowledged for so long on a healthy topic: the publisher itself must be sick
 BACKOFF_SECONDS = (0.2, 5.0)  # first and longest pause before trying again
 JOURNAL_WAIT_SECONDS = 1.0
 DRAIN_SECONDS = 3.0  # patience for what is in flight when asked to stop
-SETTLED_AT_ONCE, GIVE_WAY_SECONDS = 64, 0.001  # messages of one transaction, and the pause between two
+SETTLED_AT_ONCE, GIVE_WAY_SECONDS = 128, 0.001  # messages of one transaction, and the pause between two
 RECORD_OVERHEAD = 512  # bytes of framing and added headers per record, estimated generously
 
 
@@ -119,6 +120,7 @@ class Relay:
         """
         try:
             while not stop.is_set():
+                began = self._clock.monotonic()
                 try:
                     self.turn()
                 except (JournalFull, JournalUnavailable) as error:  # passes; the acknowledged stays in `_unsaved`
@@ -127,19 +129,27 @@ class Relay:
                     if not (isinstance(error, JournalFull) and self._relieve()):
                         stop.wait(JOURNAL_WAIT_SECONDS)
                 each_turn()
-                self._wake.wait(IDLE_SECONDS)
-                self._wake.clear()
+                self._rest(stop, began)
             self._land()
         finally:
             self._drop_publisher()
             self._save({})
+
+    def _rest(self, stop: threading.Event, began: float) -> None:
+        """Until the next turn is due. With a backlog that is when something was acknowledged, not at once."""
+        backlog = any(lane.more and lane.room(self._window) <= 0 for lane in self._lanes.values())
+        pause = BACKLOG_SECONDS if backlog else TURN_SECONDS
+        stop.wait(began + pause - self._clock.monotonic())
+        if backlog:
+            self._wake.wait(TURN_SECONDS)
+        self._wake.clear()
 
     def _land(self) -> None:
         end = self._clock.monotonic() + DRAIN_SECONDS
         while self._in_flight and self._clock.monotonic() < end:
             self._reap()
             self._save({})
-            self._wake.wait(IDLE_SECONDS)
+            self._wake.wait(BACKLOG_SECONDS)
 
     def serve(self, topics: Iterable[str]) -> None:
         """Publish these topics too: a catalogue has changed, or a message of an old one was brought back."""

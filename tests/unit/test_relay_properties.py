@@ -193,7 +193,8 @@ def first_deliveries(records: list[Written]) -> list[int]:
 @given(data=st.data(), steps=st.integers(1, 25))
 def test_consumers_get_exactly_what_was_accepted_and_not_parked(data: st.DataObject, steps: int) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "IDLE_SECONDS", 0)
+        patch.setattr(module, "TURN_SECONDS", 0)
+        patch.setattr(module, "BACKLOG_SECONDS", 0)
         patch.setattr(module, "JOURNAL_WAIT_SECONDS", 0)
         history = History(Path(directory), data)
         history.live(steps)

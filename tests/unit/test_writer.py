@@ -12,6 +12,7 @@ from prometheus_client import Histogram
 
 from service.journal import writer as module
 from service.journal.journal import SqliteJournal
+from service.journal.room import Marks
 from service.journal.writer import Writer
 from service.ports import (
     Conflict,
@@ -167,7 +168,7 @@ def test_a_full_queue_refuses_at_once(journal: Gate) -> None:
 def test_a_submission_without_room_is_refused_alone(desk: Desk, journal: Gate) -> None:
     SqliteJournal.append(journal, [[message("known")]])
     desk.hold()
-    journal.room.limit = 1  # no room for anything new
+    journal.room = Marks(journal.directory, 1)  # no room for anything new
     known, new = desk.submit(message("known")), desk.submit(message("new"), message("known"))
 
     journal.open.set()
@@ -210,7 +211,7 @@ def test_room_that_comes_back_is_found_although_nobody_posts(
 ) -> None:
     monkeypatch.setattr(module, "PROBE_SECONDS", 0.01)
     journal.open.set()
-    journal.room.limit = 1
+    journal.room = Marks(journal.directory, 1)
     assert isinstance(failure(desk.submit(message("r-1"))), JournalFull)
     with pytest.raises(JournalFull):
         journal.probe()
