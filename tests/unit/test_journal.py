@@ -334,7 +334,8 @@ def test_how_full_it_is(journal: SqliteJournal) -> None:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[SqliteJournal]:
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteJournal]:
+    monkeypatch.setattr("service.journal.room.LOOK_SECONDS", 0)  # what a small journal takes in 20 ms is much of it
     made = SqliteJournal(tmp_path, limit=SMALL, flush=False)
     yield made
     made.close()
