@@ -33,10 +33,8 @@ faults: .venv/.done ## Try every fault, with negative controls (long; needs root
 outage: .venv/.done ## A broker killed during a replay of 5,000 reports, for a whole minute
 	OUTAGE_SECONDS=60 $(PYTEST) tests/system/test_outages.py -k replay --log-cli-level=INFO
 
-bench: .venv/.done ## Measure throughput on this machine (a few minutes)
-	$(BIN)/python -m tests.bench.throughput
-	$(BIN)/python -m tests.bench.fold
-	$(BIN)/python -m tests.bench.cases
+bench: .venv/.done ## Measure gridgov beside others, judge the targets (12 min; needs wrk). In 2: make bench BENCH=--short
+	$(BIN)/python -m tests.bench $(BENCH)
 
 look: .venv/.done ## Draw the dashboards with Grafana's components into var/look (needs nodejs npm chromium prometheus)
 	$(BIN)/python -m tests.look $(LOOK)

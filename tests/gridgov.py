@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ GRIDGOV = str(Path(sys.executable).parent / "gridgov")
 PR_SET_PDEATHSIG = 1
 
 
-def until(check: Callable[[], Any], what: str, *, seconds: float = 30.0) -> Any:
+def until(check: Callable[[], Any], what: str, *, seconds: float = 30.0, every: float = 0.02) -> Any:
     """Ask again and again until `check` gives something true, and return that; fails with `what` after `seconds`."""
     end = time.monotonic() + seconds
     while True:
@@ -34,7 +35,7 @@ def until(check: Callable[[], Any], what: str, *, seconds: float = 30.0) -> Any:
             pass
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Gridgov:
     data_dir: Path
     kafka: str
     env: Mapping[str, str] = field(default_factory=dict)
+    binary: str = GRIDGOV  # another checkout's, to compare with
 
     def __post_init__(self) -> None:
         self.port, self.web_metrics, self.relay_metrics = free_port(), free_port(), free_port()
@@ -76,11 +78,11 @@ class Gridgov:
         """Start `gridgov COMMAND` (default: run). It dies with this test process."""
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [GRIDGOV, *(command or ("run",))],
+                [self.binary, *(command or ("run",))],
                 env=self.environment(),
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self.processes.append(process)
         return process
@@ -105,7 +107,12 @@ class Gridgov:
     def run(self, *command: str, timeout: float = 60.0, check: bool = False) -> subprocess.CompletedProcess[str]:
         """Run `gridgov COMMAND` to its end."""
         return subprocess.run(
-            [GRIDGOV, *command], env=self.environment(), capture_output=True, text=True, timeout=timeout, check=check
+            [self.binary, *command],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=check,
         )
 
     def post(
@@ -145,6 +152,11 @@ class Gridgov:
             lambda: (now := self.status())["pending"] == 0 and now, "the journal is drained", seconds=seconds
         )
         return found
+
+    def drained(self, seconds: float = 300.0) -> None:
+        """Wait until nothing is pending, as the web's metrics tell; not often, for that is work of the web's."""
+        pending = "gridgov_journal_pending_messages"
+        until(lambda: self.metrics()[pending] == 0, "the journal is drained", seconds=seconds, every=0.1)
 
     def consumed(self, idle: float = 2.0, *, duplicates: bool = False) -> list[dict[str, Any]]:
         """Everything on the topics, read with `gridgov consume`."""
@@ -189,7 +201,14 @@ def report(number: int | str, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in made.items() if value is not None}
 
 
-def _die_with_parent() -> None:
+def listens(port: int) -> bool:
+    """Whether anybody accepts connections at a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def die_with_parent() -> None:
+    """For `preexec_fn`: Linux ends the process when the thread that started it ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 

@@ -11,7 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.bench.throughput import batches, drained, singles
+from tests.bench.contestants import BATCHES, SINGLE
+from tests.bench.load import BATCH, drive, requests
 from tests.broker import Broker, run_script
 from tests.gridgov import Gridgov, until
 
@@ -49,10 +50,12 @@ def round_of(scratch: Path, kafka: str, number: int, *, fold: bool, chosen: argp
             extra = subprocess.Popen(relay, env=gridgov.environment(), cwd=ROOT, stderr=subprocess.DEVNULL)
         gridgov.ready()
         until(lambda: gridgov.metrics(gridgov.relay_metrics)["gridgov_kafka_connected"] == 1, "Kafka")
-        single = singles(gridgov, f"s{time.time_ns()}", chosen.singles, 16)
-        drained(gridgov)
+        posts = requests(SINGLE, 1, f"s{time.time_ns()}", chosen.singles)
+        single = drive(gridgov.port, posts, connections=16)
+        gridgov.drained()
         lag = Lag(gridgov) if fold else None
-        batched = batches(gridgov, f"b{time.time_ns()}", chosen.batched, 4)
+        posts = requests(BATCHES, BATCH, f"b{time.time_ns()}", chosen.batched)
+        batched = drive(gridgov.port, posts, connections=4)
         if lag is not None:
             started = time.perf_counter()
             until(lambda: gridgov.metrics(gridgov.relay_metrics)["gridgov_case_fold_lag_messages"] == 0, "folded")
@@ -60,7 +63,7 @@ def round_of(scratch: Path, kafka: str, number: int, *, fold: bool, chosen: argp
                 f"  fold: at most {lag.most():.0f} of {chosen.batched} reports behind under full intake,"
                 f" level {time.perf_counter() - started:.1f} s after the last post"
             )
-        drained(gridgov)
+        gridgov.drained()
         return chosen.singles / single.seconds, chosen.batched / batched.seconds
     finally:
         if extra is not None:

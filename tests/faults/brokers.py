@@ -16,7 +16,8 @@ import orjson
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from tests.bench.load import drive, reports, request
+from tests.bench.load import Shape, drive, requests
+from tests.bench.reports import reports
 from tests.broker import Broker, free_port, run_script
 from tests.faults.rows import ROWS, Row, Seen, Setting
 from tests.faults.trial import MOST_BUSY, WATCH_SECONDS, Kept, Trial, age, cpu_seconds, flowing, relay_sample, trial
@@ -73,15 +74,16 @@ def _calm(one: Trial, name: str) -> float:
 
 def _fill(one: Trial, count: int) -> None:
     """Post `count` reports in batches, and write down what was promised."""
-    bodies = list(reports(f"{one.prefix}-b", count))
-    for body in bodies:
-        one.ledger.sent(orjson.loads(body))
-    groups = [b"\n".join(bodies[at : at + 100]) for at in range(0, count, 100)]
-    requests = [request("/v1/reports/batch", group, "application/x-ndjson") for group in groups]
-    result = drive(one.gridgov.port, requests, connections=4)
-    assert result.statuses == {202: len(groups)}, result.statuses  # of a batch: every one was accepted
-    for number in range(count):
-        one.ledger.accepted({"report_id": f"{one.prefix}-b-{number}"})
+    prefix, shape = f"{one.prefix}-b", Shape("/v1/reports/batch", begin="[", end="]")
+    ids = []
+    for body in reports(prefix, count):
+        report = orjson.loads(body)
+        one.ledger.sent(report)
+        ids.append(report["report_id"])
+    result = drive(one.gridgov.port, requests(shape, 100, prefix, count), connections=4)
+    assert result.statuses == {202: count // 100}, result.statuses  # of a batch: every one was accepted
+    for report_id in ids:
+        one.ledger.accepted({"report_id": report_id})
 
 
 @contextmanager

@@ -1,0 +1,30 @@
+"""`python -m tests.bench.serve MODULE PORT`: the `app` of a module on granian, as `gridgov web` runs its own."""
+
+from __future__ import annotations
+
+import sys
+
+from granian import Granian
+from granian.constants import Interfaces
+
+THREADS = 16  # as GRIDGOV_THREADS has it by default
+CONNECTIONS = 1024
+
+
+def main() -> None:
+    module, port = sys.argv[1:]
+    Granian(
+        f"{module}:app",
+        address="127.0.0.1",
+        port=int(port),
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=THREADS,
+        backpressure=CONNECTIONS,
+        websockets=False,
+        log_enabled=False,
+    ).serve()
+
+
+if __name__ == "__main__":
+    main()
