@@ -11,19 +11,104 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import orjson
 
-from tests.bench import closed, load, machine
-from tests.bench.contestants import KNOWN, Contestant, Unavailable, elsewhere, gridgov
-from tests.bench.figures import TARGETS, Figures, table
+from tests.bench import closed, growth, latency, load, machine, web_processes
+from tests.bench.contestants import KNOWN, ROOT, USUAL, Contestant, Ours, Unavailable, elsewhere, gridgov
+from tests.bench.figures import OURS, TARGETS, Figures, table
 from tests.bench.store import Store
 from tests.broker import Broker, run_script
 
-ROUNDS = 3
-SECONDS, SHORT_SECONDS = 4, 1  # of a cell
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how much. Seconds are those of one load."""
+
+    closed_seconds: int
+    rates: tuple[int, ...]
+    open_seconds: int
+    backlog: int  # messages
+    growth_seconds: int
+    growth_rounds: int
+    scale: growth.Scale
+
+
+WHOLE: Final = Plan(4, latency.RATES, 6, 200_000, 3, 3, growth.Scale())
+SHORT: Final = Plan(1, latency.RATES[1:2], 2, 10_000, 1, 1, growth.Scale(100_000, 10_000, 10 << 20))
+
+
+class Bench:
+    """One run: its parts share a broker, a scratch directory and the figures."""
+
+    def __init__(self, broker: Broker, scratch: Path, chosen: argparse.Namespace) -> None:
+        self.figures = Figures()
+        self._broker, self._scratch, self._chosen = broker, scratch, chosen
+        self._plan = SHORT if chosen.short else WHOLE
+
+    def closed(self) -> Iterator[str]:
+        """Closed loops, every contestant."""
+        contestants, absent = _contestants(self._chosen)
+        store = Store(self._broker.bootstrap)
+        store.create(topic for one in contestants for topic in one.topics)
+        ring = closed.Ring(store, self._broker.pid, self.figures, self._plan.closed_seconds, _say)
+        with ExitStack() as stack:
+            up = []
+            for one in contestants:
+                try:
+                    stack.enter_context(one.running(self._broker.bootstrap, self._scratch))
+                    up.append(one)
+                except (Unavailable, AssertionError) as error:
+                    absent[one.name] = str(error)
+            for one in up:
+                ring.check(one)
+            for number in range(self._chosen.rounds):
+                _say(f"round {number + 1} of {self._chosen.rounds}")
+                ring.round(up, number)
+        store.close()
+        who = {one.name: one.about for one in up} | {name: f"not available: {why}" for name, why in absent.items()}
+        yield table(["contestant", ""], who.items())
+        yield from closed.tables(self.figures, up)
+
+    def open(self) -> Iterator[str]:
+        """An open loop on each gridgov."""
+        ours = [one for one in _contestants(self._chosen)[0] if isinstance(one, Ours)]
+        for one in ours:
+            with one.running(self._broker.bootstrap, self._scratch / "open"):
+                plan = self._plan
+                loop = latency.Timetable(one, self._broker, self.figures, plan.open_seconds, plan.backlog, _say)
+                loop.run(plan.rates)
+        yield from latency.tables(self.figures, [one.name for one in ours])
+
+    def growth(self) -> Iterator[str]:
+        """What a report costs once there is much."""
+        grown = growth.Growth(self._broker, self.figures, self._scratch / "growth", self._plan.growth_seconds, _say)
+        grown.build(self._chosen.scale or self._plan.scale)
+        for number in range(self._plan.growth_rounds):
+            grown.round(number)
+        yield from growth.tables(self.figures)
+
+    def processes(self) -> Iterator[str]:
+        """Several web processes, once there is such an option."""
+        if not web_processes.offered(ROOT):
+            yield f"{web_processes.OPTION}: this gridgov has no such option yet"
+            return
+        scratch, seconds = self._scratch / "processes", self._plan.closed_seconds
+        web_processes.Processes(self._broker.bootstrap, self.figures, scratch, seconds, _say).run(self._chosen.rounds)
+        yield from web_processes.tables(self.figures)
+
+
+PARTS: Final[dict[str, Callable[[Bench], Iterator[str]]]] = {
+    "closed": Bench.closed,
+    "open": Bench.open,
+    "growth": Bench.growth,
+    "processes": Bench.processes,
+}
 
 
 def main() -> int:
@@ -32,51 +117,30 @@ def main() -> int:
         print(why, file=sys.stderr)
         return 1
     run_script("prepare")
-    figures = Figures()
     with tempfile.TemporaryDirectory(prefix="gridgov-bench-", dir=chosen.scratch) as directory:
         scratch = Path(directory)
-        print(table(["machine", ""], [list(fact) for fact in machine.facts(scratch)]), end="\n\n", flush=True)
+        _tell(table(["machine", ""], machine.facts(scratch)))
         broker = Broker(scratch / "kafka")
         broker.start()
+        bench = Bench(broker, scratch, chosen)
         try:
-            told = _closed(broker, figures, chosen, scratch)
+            for part in chosen.parts:
+                (scratch / part).mkdir()
+                for told in PARTS[part](bench):
+                    _tell(told)
         finally:
             broker.kill()
-    for one in told:
-        print(one, end="\n\n")
-    print(table(["target", "", "bound", "seen", ""], (target.judged(figures) for target in TARGETS)))
+    judged = (target.judged(bench.figures) for target in TARGETS if target.part in chosen.parts)
+    _tell(table(["target", "", "bound", OURS, ""], judged))
     if chosen.json:
-        chosen.json.write_bytes(orjson.dumps(figures.plain(), option=orjson.OPT_INDENT_2))
+        chosen.json.write_bytes(orjson.dumps(bench.figures.plain(), option=orjson.OPT_INDENT_2))
     return 0
-
-
-def _closed(broker: Broker, figures: Figures, chosen: argparse.Namespace, scratch: Path) -> list[str]:
-    contestants, absent = _contestants(chosen)
-    store = Store(broker.bootstrap)
-    store.create(topic for one in contestants for topic in one.topics)
-    ring = closed.Ring(store, broker.pid, figures, SHORT_SECONDS if chosen.short else SECONDS, _say)
-    with ExitStack() as stack:
-        up = []
-        for one in contestants:
-            try:
-                stack.enter_context(one.running(broker.bootstrap, scratch))
-                up.append(one)
-            except (Unavailable, AssertionError) as error:
-                absent[one.name] = str(error)
-        for one in up:
-            ring.check(one)
-        for number in range(chosen.rounds):
-            _say(f"round {number + 1} of {chosen.rounds}")
-            ring.round(up, number)
-        store.close()
-    who = [(one.name, one.about) for one in up] + [(name, f"not available: {why}") for name, why in absent.items()]
-    return [table(["contestant", ""], who), *closed.tables(figures, up)]
 
 
 def _contestants(chosen: argparse.Namespace) -> tuple[list[Contestant], dict[str, str]]:
     """Those asked for; and of those that cannot be had, why."""
     found, absent = [], {}
-    for name in chosen.contestants.split(","):
+    for name in chosen.contestants:
         try:
             found.append(KNOWN[name]())
         except Unavailable as error:
@@ -94,6 +158,10 @@ def _state(checkout: Path) -> str:
     return told.stdout.strip() or checkout.name
 
 
+def _tell(what: str) -> None:
+    print(what, end="\n\n", flush=True)
+
+
 def _say(what: str) -> None:
     print(f"[{time.perf_counter() - _STARTED:4.0f} s] {what}", file=sys.stderr, flush=True)
 
@@ -101,8 +169,19 @@ def _say(what: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench BENCH=…", description=__doc__)
     parser.add_argument("--short", action="store_true", help="two minutes instead of twelve; for a first look")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--contestants", default=",".join(KNOWN), help=f"default: {','.join(KNOWN)}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--parts", type=_some(PARTS), default=list(PARTS), help=f"some of {','.join(PARTS)}, with commas; default: all"
+    )
+    parser.add_argument(
+        "--contestants", type=_some(KNOWN), default=USUAL, help=f"some of {','.join(KNOWN)}; default: {','.join(USUAL)}"
+    )
+    parser.add_argument(
+        "--scale",
+        type=_scale,
+        metavar="IDS,CASES,MIB",
+        help="what there is in the part `growth`; 10000000,1000000,1024",
+    )
     parser.add_argument(
         "--gridgov",
         type=Path,
@@ -132,6 +211,20 @@ def _arguments() -> argparse.Namespace:
     if len(chosen.gateway) != len(chosen.template):
         parser.error("each --gateway needs its --template")
     return chosen
+
+
+def _some(known: Mapping[str, object]) -> Callable[[str], list[str]]:
+    def parse(told: str) -> list[str]:
+        if unknown := set(told.split(",")) - known.keys():
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {', '.join(known)}")
+        return told.split(",")
+
+    return parse
+
+
+def _scale(told: str) -> growth.Scale:
+    ids, cases, mebibytes = (int(part) for part in told.split(","))
+    return growth.Scale(ids, cases, mebibytes << 20)
 
 
 _STARTED = time.perf_counter()

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from tests.bench import machine
 from tests.bench.contestants import Contestant
 from tests.bench.figures import Figures, shown, table
-from tests.bench.load import BATCH, Shape, closed, drive, requests
+from tests.bench.load import BATCH, Shape, closed, drive, new_prefix, requests
 from tests.bench.store import Store, between
 
 
@@ -52,7 +52,7 @@ class Ring:
         begins, taken = self.store.ends(one.topics), 0
         for cell in CELLS:
             if count := CHECKED.get(cell.name):
-                posts = requests(cell.shape(one), cell.size, _prefix(), count)
+                posts = requests(cell.shape(one), cell.size, new_prefix(), count)
                 taken += drive(one.port, posts, connections=cell.connections).taken * cell.size
         one.await_published()
         ends = self.store.ends(one.topics)
@@ -70,7 +70,7 @@ class Ring:
         """One cell. Its web's time ends with the load: later it only answers our questions."""
         begins, before, broker = self.store.ends(one.topics), one.cpu(), machine.cpu_seconds([self.broker])
         started = time.perf_counter()
-        seen = closed(one.port, cell.shape(one), cell.size, _prefix(), cell.connections, self.seconds)
+        seen = closed(one.port, cell.shape(one), cell.size, new_prefix(), cell.connections, self.seconds)
         web = one.cpu()
         one.await_published()
         took = time.perf_counter() - started if one.queues else seen.seconds
@@ -79,7 +79,7 @@ class Ring:
         spent["broker"] = machine.cpu_seconds([self.broker]) - broker
         time.sleep(LEFT_BEHIND_SECONDS)
         taken = seen.taken * cell.size
-        stored = between(begins, self.store.ends(one.topics))
+        stored = between(begins, self.store.ends(one.topics)) * (1 if one.splits else cell.size)
         self.figures.add(
             one.name,
             cell.name,
@@ -92,11 +92,6 @@ class Ring:
             **{role: 1000 * seconds / max(taken, 1) for role, seconds in spent.items()},
         )
         self.say(f"{cell.head:28} {one.name:20} {taken / seen.seconds:9,.0f}/s  p99 {seen.p99 * 1000:6.1f} ms")
-
-
-def _prefix() -> str:
-    """Ids that nobody has had."""
-    return f"b{time.time_ns() // 1_000_000}"
 
 
 # ---- told ----

@@ -13,9 +13,9 @@ import tomllib
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from schemas.catalogue import Catalogue
@@ -42,7 +42,7 @@ class Contestant:
     """One that is measured; as it stands, one that somebody else has started.
 
     `topics` are what it publishes to: empty when it publishes nothing, or nowhere that we can look. `queues`: whether
-    it answers before Kafka has the reports.
+    it answers before Kafka has the reports. `splits`: whether each report of a batch becomes a record of its own.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Contestant:
     topics: Sequence[str] = ()
     port: int = 0
     queues: bool = False
+    splits: bool = True
 
     @contextmanager
     def running(self, kafka: str, scratch: Path) -> Iterator[None]:
@@ -100,43 +101,64 @@ class Program(Contestant):
                 process.wait()
 
     def cpu(self) -> Mapping[str, float]:
-        return {"web": machine.cpu_seconds([self.pid, *machine.below(self.pid)])}
+        return {"web": machine.cpu_seconds(pid for pid, _ in machine.roles(self.pid))}
 
 
 @dataclass
 class Ours(Contestant):
-    """gridgov from a checkout, in that checkout's virtual environment, as `gridgov run` starts it."""
+    """gridgov from a checkout, in that checkout's virtual environment, as `gridgov run` starts it.
+
+    `env`: options beside the usual; `commands`: what to start instead. Its data is in a directory of its name.
+    """
 
     checkout: Path = ROOT
-    gridgov: Gridgov | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    commands: Sequence[str] = ("run",)
+    _gridgov: Gridgov | None = None
 
     @contextmanager
     def running(self, kafka: str, scratch: Path) -> Iterator[None]:
         binary = self.checkout / ".venv" / "bin" / "gridgov"
         if not binary.exists():
             raise Unavailable(f"{binary} is not there: `make .venv/.done` in that checkout")
-        self.gridgov = one = Gridgov(scratch / self.name, kafka, binary=str(binary))
+        self._gridgov = one = Gridgov(scratch / self.name, kafka, self.env, str(binary))
         self.port = one.port
         try:
-            one.start()
+            for command in self.commands:
+                one.start(command)
             one.ready()
-            until(lambda: one.metrics(one.relay_metrics)["gridgov_kafka_connected"] == 1, "Kafka")
+            if "web" not in self.commands:
+                until(lambda: self.metric("gridgov_kafka_connected", one.relay_metrics) == 1, "Kafka")
             yield
         finally:
             one.stop()
 
     def cpu(self) -> Mapping[str, float]:
-        assert self.gridgov is not None
-        found = {"web": 0.0, "relay": 0.0}
-        for pid in machine.below(self.gridgov.processes[0].pid):
-            role = machine.command(pid).rpartition(" ")[2]
-            if role in found:
-                found[role] += machine.cpu_seconds([pid])
-        return found
+        return {role: machine.cpu_seconds(self.pids(role)) for role in ("web", "relay")}
 
     def await_published(self) -> None:
-        assert self.gridgov is not None
-        self.gridgov.drained()
+        self._up.drained()
+
+    def pids(self, role: str) -> list[int]:
+        """Every process of `web` or of `relay`."""
+        return [pid for process in self._up.processes for pid, found in machine.roles(process.pid) if found == role]
+
+    def pending(self) -> float:
+        """Accepted, and not in Kafka yet."""
+        return self.metric("gridgov_journal_pending_messages", self._up.web_metrics)
+
+    def unfolded(self) -> float:
+        """Accepted, and not in the cases yet."""
+        return self.metric("gridgov_case_fold_lag_messages", self._up.relay_metrics)
+
+    def metric(self, name: str, port: int) -> float:
+        """What a metrics port tells."""
+        return self._up.metrics(port)[name]
+
+    @property
+    def _up(self) -> Gridgov:
+        assert self._gridgov is not None, "it is not running"
+        return self._gridgov
 
 
 def echo() -> Contestant:
@@ -164,18 +186,28 @@ def naive() -> Contestant:
 
 def mq_bridge() -> Contestant:
     """A pipe in Rust from PyPI, in an environment of its own: 100 MB that nothing else here needs."""
+    return _pipe("mq-bridge", "each report a record", Shape("/lines", "application/x-ndjson", between="\n"))
+
+
+def mq_bridge_whole() -> Contestant:
+    """The same, a whole batch as one record: as far as bytes can be carried without a look at them."""
+    return _pipe("mq-bridge-whole", "a batch is one record", Shape("/one", **ARRAY), splits=False)
+
+
+def _pipe(name: str, how: str, batch: Shape, *, splits: bool = True) -> Contestant:
     return Program(
-        "mq-bridge",
-        f"{PIPE.read_text().partition(' ')[0]} from PyPI: HTTP in, Kafka out, acks=all; no validation, no dedupe",
-        Shape("/", "application/x-ndjson"),
-        Shape("/", "application/x-ndjson", between="\n"),
+        name,
+        f"{PIPE.read_text().partition(' ')[0]} from PyPI, acks=all, {how}; no validation, no dedupe",
+        Shape("/one"),
+        batch,
         ["mq-bridge"],
+        splits=splits,
         command=[str(_environment(PIPE)), str(HERE / "pipe.py"), "{port}", "{kafka}"],
     )
 
 
-def gridgov(name: str = "gridgov", checkout: Path = ROOT) -> Contestant:
-    """This one, or another state of it."""
+def gridgov(name: str = "gridgov", checkout: Path = ROOT, **more: Any) -> Ours:
+    """This one, or another state of it; `more` as `Ours` has it."""
     return Ours(
         name,
         "journal, dedupe, receipts, cases; an answer means: it is on the disk",
@@ -184,6 +216,7 @@ def gridgov(name: str = "gridgov", checkout: Path = ROOT) -> Contestant:
         Catalogue.load().topics,
         queues=True,
         checkout=checkout,
+        **more,
     )
 
 
@@ -197,8 +230,10 @@ KNOWN: Final[Mapping[str, Callable[[], Contestant]]] = {
     "echo": echo,
     "naive": naive,
     "mq-bridge": mq_bridge,
+    "mq-bridge-whole": mq_bridge_whole,
     "gridgov": gridgov,
 }
+USUAL: Final = ("echo", "naive", "mq-bridge", "gridgov")
 
 
 def _environment(requirements: Path) -> Path:

@@ -59,6 +59,11 @@ class Target:
     figure: Callable[[Figures], float | None]
     at_most: bool = False
 
+    @property
+    def part(self) -> str:
+        """The part of the bench that measures it."""
+        return {4: "open", 5: "growth", 6: "processes"}.get(self.number, "closed")
+
     def judged(self, figures: Figures) -> tuple[str, ...]:
         """Its row: number, what, bound, figure, verdict."""
         seen = self.figure(figures)
@@ -96,14 +101,37 @@ def _padded(line: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
 
 # ---- the targets ----
 
+Figure = Callable[[Figures], float | None]
 
-def _of(other: str, cell: str, measure: str = "rate", over: str | None = None) -> Callable[[Figures], float | None]:
+
+def _of(other: str, cell: str, measure: str = "rate", over: str | None = None) -> Figure:
+    """Times the other's, of the same round."""
     return lambda figures: figures.ratio(OURS, other, cell, measure, over=over)
 
 
-def _own(cell: str, measure: str) -> Callable[[Figures], float | None]:
+def _own(cell: str, measure: str) -> Figure:
     return lambda figures: figures.median(OURS, cell, measure)
 
+
+def _calmed(rate: int, condition: str) -> Figure:
+    """The p99 under a condition, of the calm one at that rate."""
+
+    def figure(figures: Figures) -> float | None:
+        calm, there = (figures.median(OURS, f"{rate} {how}", "p99") for how in ("calm", condition))
+        return there / calm if there is not None and calm else None
+
+    return figure
+
+
+def _grown(state: str) -> Figure:
+    return lambda figures: figures.ratio(state, "empty", "growth", "cost")
+
+
+def _second(cell: str, measure: str) -> Figure:
+    return lambda figures: figures.ratio("web x 2", "web x 1", cell, measure)
+
+
+CALM_MS: Final = {300: 15, 1000: 25, 2000: 50}
 
 TARGETS: Final = (
     *(Target(1, f"singles, {n} connections", 2.5, "× naive", _of("naive", f"{n}")) for n in (64, 8)),
@@ -115,4 +143,19 @@ TARGETS: Final = (
     Target(3, "web, batches", 0.030, "ms CPU a report", _own("batch", "web"), at_most=True),
     Target(3, "relay with fold, singles at 64", 0.10, "ms CPU a report", _own("64", "relay"), at_most=True),
     Target(3, "relay with fold, batches", 0.045, "ms CPU a report", _own("batch", "relay"), at_most=True),
+    *(Target(4, f"p99 at {n}/s, calm", ms, "ms", _own(f"{n} calm", "p99"), at_most=True) for n, ms in CALM_MS.items()),
+    *(
+        Target(4, f"p99 at {n}/s, {how}", 2, "× calm", _calmed(n, how), at_most=True)
+        for how in ("Kafka stopped", "draining")
+        for n in CALM_MS
+    ),
+    Target(4, "a backlog drains", 10_000, "messages/s", _own("open", "drained")),
+    Target(4, "the relay's memory", 200, "MiB", _own("open", "memory"), at_most=True),
+    Target(5, "with the ids remembered", 1.25, "× CPU when empty", _grown("remembered"), at_most=True),
+    Target(5, "with the closed cases", 1.25, "× CPU when empty", _grown("closed"), at_most=True),
+    Target(5, "with the backlog", 1.25, "× CPU when empty", _grown("backlog"), at_most=True),
+    Target(6, "two web processes, batches accepted", 1.0, "× one", _second("batch", "rate")),
+    Target(6, "two web processes, singles at 64", 1.0, "× one", _second("64", "rate")),
+    Target(6, "what two cost a report, batches", 1.10, "× CPU of one", _second("batch", "web"), at_most=True),
+    Target(6, "what two cost a report, singles at 64", 1.10, "× CPU of one", _second("64", "web"), at_most=True),
 )

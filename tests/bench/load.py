@@ -53,26 +53,33 @@ def post(path: str, body: bytes, content_type: str = "application/json") -> byte
     return head.encode() + body
 
 
-def requests(shape: Shape, size: int, prefix: str, count: int, first: int = 0) -> Iterator[bytes]:
-    """`count` reports from number `first` on, `size` to a request. The numbers are multiples of `size`."""
+def new_prefix() -> str:
+    """What ids begin with that nobody has had."""
+    return f"b{time.time_ns() // 1_000_000}"
+
+
+def requests(
+    shape: Shape, size: int, prefix: str, count: int, first: int = 0, *, scattered: bool = False
+) -> Iterator[bytes]:
+    """`count` reports from number `first` on, `size` to a request; both are multiples of `size`."""
     if size == 1:
-        made = _templates(shape, size, prefix)
+        made = _templates(shape, size, prefix, scattered)
         yield from (numbered(made[n % CYCLE], n) for n in range(first, first + count))
         return
-    cycle = _cycle(prefix, size)
+    cycle = _cycle(prefix, size, scattered)
     for n in range(first, first + count, size):
         yield shape.request([numbered(one, n + at) for at, one in enumerate(cycle)])
 
 
-def _cycle(prefix: str, size: int) -> list[bytes]:
-    cycle = templates(prefix)
+def _cycle(prefix: str, size: int, scattered: bool) -> list[bytes]:
+    cycle = templates(prefix, scattered=scattered)
     return [cycle[n % CYCLE] for n in range(size)]
 
 
-def _templates(shape: Shape, size: int, prefix: str) -> list[bytes]:
+def _templates(shape: Shape, size: int, prefix: str, scattered: bool) -> list[bytes]:
     if size == 1:
-        return [shape.request([one]) for one in templates(prefix)]
-    return [shape.request(_cycle(prefix, size))]
+        return [shape.request([one]) for one in templates(prefix, scattered=scattered)]
+    return [shape.request(_cycle(prefix, size, scattered))]
 
 
 # ---- closed loops ----
@@ -99,15 +106,17 @@ def missing() -> str | None:
     return None if shutil.which("wrk") else "wrk is not here: apt-get install wrk"
 
 
-def closed(port: int, shape: Shape, size: int, prefix: str, connections: int, seconds: int, first: int = 0) -> Closed:
+def closed(
+    port: int, shape: Shape, size: int, prefix: str, connections: int, seconds: int, *, scattered: bool = False
+) -> Closed:
     """`connections` that each send the next request of `size` reports as soon as the last is answered."""
-    made = _templates(shape, size, prefix)
+    made = _templates(shape, size, prefix, scattered)
     with tempfile.NamedTemporaryFile(prefix="gridgov-bench-") as file:
         file.write(b"%d %d\n" % (len(made), size) + b"".join(b"%d\n%b" % (len(one), one) for one in made))
         file.flush()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(LUA)]
         told = subprocess.run(
-            [*command, f"http://127.0.0.1:{port}", "--", file.name, str(first)],
+            [*command, f"http://127.0.0.1:{port}", "--", file.name],
             capture_output=True,
             text=True,
             check=False,

@@ -14,6 +14,7 @@ from pathlib import Path
 from deploy.kafka.broker import VERSION as KAFKA
 
 TICKS = os.sysconf("SC_CLK_TCK")
+ROLES = ("web", "relay")
 PARTS = ("granian", "Flask", "marshmallow", "orjson", "apsw", "kafka-python")
 
 
@@ -28,24 +29,17 @@ def facts(scratch: Path) -> Iterator[tuple[str, str]]:
     yield "load before", " ".join(f"{one:.2f}" for one in os.getloadavg())
 
 
-def below(pid: int) -> list[int]:
-    """The processes below a process, of every generation."""
-    found = []
+def roles(pid: int, role: str = "") -> Iterator[tuple[int, str]]:
+    """The process and all below it, each with its role: the last word of its command, or else of the one above."""
     try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            children = [int(child) for child in (task / "children").read_text().split()]
-            found += [one for child in children for one in (child, *below(child))]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace").split("\0")
+        children = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in _children(task)]
     except FileNotFoundError:  # it has ended meanwhile
-        pass
-    return found
-
-
-def command(pid: int) -> str:
-    """The command line of a process; empty when it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except FileNotFoundError:
-        return ""
+        return
+    role = words[-1] if words[-1] in ROLES else role
+    yield pid, role
+    for child in children:
+        yield from roles(child, role)
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -53,9 +47,16 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return sum(_cpu_ticks(pid) for pid in pids) / TICKS
 
 
-def memory_mib(pid: int) -> float:
-    """What a process has in memory."""
-    return int((_field(f"/proc/{pid}/status", "VmRSS") or "0 kB").split()[0]) / 1024
+def most_memory_mib(pid: int) -> float:
+    """The most that a process ever had in memory."""
+    return int((_field(f"/proc/{pid}/status", "VmHWM") or "0 kB").split()[0]) / 1024
+
+
+def _children(task: Path) -> list[int]:
+    try:
+        return [int(child) for child in (task / "children").read_text().split()]
+    except FileNotFoundError:
+        return []
 
 
 def _cpu_ticks(pid: int) -> int:

@@ -1,9 +1,9 @@
--- wrk's side of the load: each request is new. Arguments: a file of templates, the number of the first report.
--- The file: how many templates, how many reports each holds; then of each its length and its bytes. In a template ten
--- '#' stand where a report's number goes, ten '$' where its case's (five reports a case); both in order of the reports.
+-- wrk's side of the load: each request is new. Its argument is a file of templates: how many, how many reports each
+-- holds; then of each its length and its bytes. In a template ten '#' stand where a report's number goes, ten '~' where
+-- it goes backwards, ten '$' where its case's goes (five reports a case); all in the order of the reports.
 local ffi = require("ffi")
 local PER_CASE = 5
-local templates, size, number, at = {}, 1, 0, 0
+local templates, size, number, turn = {}, 1, 0, 0
 
 local function places(text, mark)
   local found, from = {}, 1
@@ -15,8 +15,9 @@ local function places(text, mark)
   end
 end
 
-local function write(buffer, offset, value)
-  for place = offset + 9, offset, -1 do
+-- The digits of a number, its last one at `last`.
+local function write(buffer, first, last, value)
+  for place = last, first, last < first and 1 or -1 do
     buffer[place] = 48 + value % 10
     value = math.floor(value / 10)
   end
@@ -32,17 +33,18 @@ function init(arguments)
     local text = file:read(length)
     local buffer = ffi.new("uint8_t[?]", length)
     ffi.copy(buffer, text, length)
-    templates[n] = { buffer = buffer, length = length, numbers = places(text, "#"), cases = places(text, "$") }
+    templates[n] = { buffer = buffer, length = length, numbers = places(text, "#"),
+      backwards = places(text, "~"), cases = places(text, "$") }
   end
   file:close()
-  number = tonumber(arguments[2])
 end
 
 function request()
-  local one = templates[at + 1]
-  at = (at + 1) % #templates
-  for n, offset in ipairs(one.numbers) do write(one.buffer, offset, number + n - 1) end
-  for n, offset in ipairs(one.cases) do write(one.buffer, offset, math.floor((number + n - 1) / PER_CASE)) end
+  local one = templates[turn + 1]
+  turn = (turn + 1) % #templates
+  for n, at in ipairs(one.numbers) do write(one.buffer, at, at + 9, number + n - 1) end
+  for n, at in ipairs(one.backwards) do write(one.buffer, at + 9, at, number + n - 1) end
+  for n, at in ipairs(one.cases) do write(one.buffer, at, at + 9, math.floor((number + n - 1) / PER_CASE)) end
   number = number + size
   return ffi.string(one.buffer, one.length)
 end

@@ -19,12 +19,16 @@ STAGES: Final = ("reported", "dispatched", "arrived", "finished", "approved")
 CYCLE: Final = len(PLACES) * len(STAGES)  # after so many reports only the numbers differ
 DIGITS: Final = 10
 BEGAN: Final = datetime.now(UTC) - timedelta(minutes=10)  # cases of today: their deadlines lie ahead, as in service
-NUMBER, CASE = b"#" * DIGITS, b"$" * DIGITS  # stand where the number of the report and of its case go
+NUMBER, BACKWARDS, CASE = (mark * DIGITS for mark in (b"#", b"~", b"$"))  # where a report's number and its case's go
 
 
-def templates(prefix: str) -> list[bytes]:
-    """The `CYCLE` reports, with marks for the numbers; the same each time."""
-    return [_template(prefix, *divmod(n, len(STAGES))) for n in range(CYCLE)]
+def templates(prefix: str, *, scattered: bool = False) -> list[bytes]:
+    """The `CYCLE` reports, with marks for the numbers; the same each time.
+
+    `scattered`: an id begins with the last digit of its number, so that one after the other they are in no order.
+    """
+    report_id = f"{BACKWARDS.decode()}-{prefix}" if scattered else f"{prefix}-{NUMBER.decode()}"
+    return [_template(report_id, prefix, *divmod(n, len(STAGES))) for n in range(CYCLE)]
 
 
 def reports(prefix: str, count: int, first: int = 0) -> Iterator[bytes]:
@@ -36,13 +40,16 @@ def reports(prefix: str, count: int, first: int = 0) -> Iterator[bytes]:
 
 def numbered(template: bytes, n: int) -> bytes:
     """Report number `n`."""
-    return template.replace(NUMBER, b"%010d" % n).replace(CASE, b"%010d" % (n // len(STAGES)))
+    number = b"%010d" % n
+    return (
+        template.replace(NUMBER, number).replace(BACKWARDS, number[::-1]).replace(CASE, b"%010d" % (n // len(STAGES)))
+    )
 
 
-def _template(prefix: str, place: int, stage: int) -> bytes:
+def _template(report_id: str, prefix: str, place: int, stage: int) -> bytes:
     kind, category = PLACES[place]
     value: dict[str, Any] = {
-        "report_id": f"{prefix}-{NUMBER.decode()}",
+        "report_id": report_id,
         "case_id": f"{prefix}.{CASE.decode()}",
         "kind": kind,
         "category": category,
