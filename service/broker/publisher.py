@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from kafka import KafkaProducer
 from kafka import __version__ as kafka_version
 from kafka import errors as kafka
+from kafka.partitioner import DefaultPartitioner, murmur2
 
 from schemas import event
 from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
@@ -72,6 +73,24 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client has no types
     def __del__(self) -> None:
         """Nothing: `KafkaPublisher.close` has ended it."""
 
+    def __str__(self) -> str:
+        """What the client puts before each line of its log; worked out for every record, also where nobody logs."""
+        return "gridgov's producer"
+
+
+class ByCase(DefaultPartitioner):  # type: ignore[misc]  # the client has no types
+    """The client's own choice of a partition, Java's too; the hash of a case, 7 µs, is worked out once."""
+
+    def partition(self, topic: str, *given: Any) -> int:
+        """As every Kafka client chooses by key: partitions are numbered from 0."""
+        _, serialized_key, _, _, cluster = given
+        return _hash(serialized_key) % len(cluster.partitions_for_topic(topic))
+
+
+@lru_cache(1 << 16)
+def _hash(key: bytes) -> int:
+    return int(murmur2(key)) & 0x7FFFFFFF
+
 
 def unfamiliar(producer: object) -> list[str]:
     """What this client lacks of all that we rely on; empty when it is the one we know."""
@@ -123,6 +142,7 @@ class KafkaPublisher:
                 batch_size=256 * 1024,
                 linger_ms=1,
                 metadata_max_age_ms=30_000,
+                partitioner=ByCase(),
             )
         except (kafka.KafkaError, OSError) as error:
             raise PublisherBroken(_text(error)) from error

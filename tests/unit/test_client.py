@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kafka import __version__
+from kafka.partitioner import DefaultPartitioner
 
-from service.broker.publisher import RELIED_ON, Producer, check_client, unfamiliar
+from service.broker.publisher import RELIED_ON, ByCase, Producer, check_client, unfamiliar
 from service.config import ConfigError
 
 
@@ -50,3 +53,15 @@ def test_the_relay_does_not_start_on_another_client(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(ConfigError, match="stop_at_once"):
         check_client()
+
+
+@given(key=st.binary(max_size=70), partitions=st.integers(1, 50))
+def test_a_case_goes_where_every_other_client_would_send_it(key: bytes, partitions: int) -> None:
+    numbers = set(range(partitions))
+    cluster = SimpleNamespace(
+        topics=lambda: {"t"}, partitions_for_topic=lambda _: numbers, available_partitions_for_topic=lambda _: numbers
+    )
+
+    assert ByCase().partition("t", None, key, None, b"", cluster) == DefaultPartitioner().partition(
+        "t", None, key, None, b"", cluster
+    )
