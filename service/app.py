@@ -57,6 +57,11 @@ def checked(config: Config) -> Catalogue:
     """The catalogue, after everything that can be wrong before start was looked at. Raises `ConfigError` with all."""
     problems: list[str] = []
     catalogue = None
+    if sys.flags.optimize:
+        problems.append(
+            "Python runs with -O (or PYTHONOPTIMIZE), which takes out asserts that the Kafka client's work is done in:"
+            " reports would be accepted and never reach Kafka; start it without"
+        )
     try:
         catalogue = Catalogue.load(config.catalogue_dir)
     except CatalogueError as error:

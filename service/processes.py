@@ -5,15 +5,19 @@ with us even when we are SIGKILLed: the kernel tells them (PR_SET_PDEATHSIG), so
 """
 
 import ctypes
+import fcntl
 import logging
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,43 @@ def die_with_parent(sign: int = signal.SIGKILL, *, parent: int | None = None) ->
     prctl(PR_SET_PDEATHSIG, int(sign))
     if os.getppid() != parent:  # it died before the kernel knew
         os.kill(os.getpid(), sign)
+
+
+class Taken(Exception):
+    """Another process serves what this one wants to serve."""
+
+
+@contextmanager
+def only_one(directory: Path, host: str, port: int) -> Iterator[None]:
+    """Be the only web service of a data directory and of an address, or raise `Taken`.
+
+    The server shares its address with whoever asks (SO_REUSEPORT): two services would answer in turns, neither knowing
+    what the other has accepted. The marks end with the process and those that it has forked, whatever ends them.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(directory / "web.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with closing(socket.socket(socket.AF_UNIX)) as mark:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Taken(f"{directory}: another gridgov web serves this data directory") from None
+        try:
+            mark.bind(f"\0gridgov {host}:{port}")  # in the kernel's own space of names
+            _try_address(host, port)
+        except OSError as error:
+            raise Taken(
+                f"{host}:{port}: {error.strerror}; does another gridgov, or another program, listen there?"
+            ) from None
+        yield
+    os.close(lock)
+
+
+def _try_address(host: str, port: int) -> None:
+    """Raise OSError when anybody listens there, also one who would share it."""
+    [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    with closing(socket.socket(family, kind, protocol)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have just ended do not count
+        probe.bind(address)
 
 
 @dataclass(slots=True)

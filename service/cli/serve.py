@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import time
 from collections.abc import Callable
 
 import click
@@ -9,8 +10,8 @@ import click
 from service import app, logs
 from service.cli.command import fail, given_config
 from service.config import Config
-from service.processes import Child, GaveUp, keep
-from service.relay.pulse import pulseless
+from service.processes import Child, GaveUp, Taken, keep, only_one
+from service.relay.pulse import Listener
 
 CONNECTIONS = 1024  # open at the same time; the server counts idle ones too, and answers no newcomer above
 
@@ -32,7 +33,7 @@ def web(config: Config) -> None:
     from granian.constants import Interfaces  # noqa: PLC0415
     from granian.log import LogLevels  # noqa: PLC0415
 
-    Granian(
+    server = Granian(
         "service.app:web",
         factory=True,
         address=config.host,
@@ -45,7 +46,12 @@ def web(config: Config) -> None:
         workers_kill_timeout=10,
         log_level=LogLevels(config.log_level.lower()),
         log_dictconfig=logs.settings(config.log_level),
-    ).serve()
+    )
+    try:
+        with only_one(config.data_dir, config.host, config.port):
+            server.serve()
+    except Taken as error:
+        fail(str(error))
 
 
 @click.command()
@@ -66,7 +72,7 @@ def run(config: Config, others: tuple[str, ...]) -> None:
     """
     ours = [
         Child("web", [sys.executable, "-m", "service.cli", "web"]),
-        Child("relay", [sys.executable, "-m", "service.cli", "relay"], hangs=lambda: pulseless(config.data_dir)),
+        Child("relay", [sys.executable, "-m", "service.cli", "relay"], hangs=Listener(config.data_dir, time).pulseless),
     ]
     theirs = [Child(command, shlex.split(command), essential=False) for command in others]
     try:

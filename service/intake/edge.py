@@ -28,7 +28,11 @@ NDJSON = "application/x-ndjson"
 PROBLEM_JSON = "application/problem+json"
 ASKED = "gridgov.asked"
 Environ = dict[str, Any]  # of WSGI
-_FORWARDED = {"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP"}
+_FORWARDED = {
+    *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST"),
+    *("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_SERVER"),
+}
+_HOST = re.compile(r"\[([^\]]*)\](?::[0-9]+)?|([^:]*)(?::[0-9]+)?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -128,8 +132,18 @@ def _line(line: bytes) -> object:
 
 
 def local(environ: Environ) -> bool:
-    """Whether the request comes straight from this machine; behind a proxy it may come from anywhere."""
-    return environ.keys().isdisjoint(_FORWARDED) and is_loopback(environ.get("REMOTE_ADDR", ""))
+    """Whether the request comes straight from this machine, for all that can be seen of it.
+
+    A proxy on this machine makes everybody's requests come from here: so none that names a proxy counts as ours, nor
+    one to a host of another name. One that hides itself and the name cannot be told apart; it needs keys.
+    """
+    host = _HOST.fullmatch(environ.get("HTTP_HOST", ""))
+    return (
+        environ.keys().isdisjoint(_FORWARDED)
+        and is_loopback(environ.get("REMOTE_ADDR", ""))
+        and host is not None
+        and is_loopback(host[1] or host[2])
+    )
 
 
 # Ids of requests that bring none: this process, and a number. A random one each would cost a system call, at which

@@ -76,9 +76,9 @@ class WebHealth:
     def _around(self) -> list[str]:
         try:
             pulse = orjson.loads(self._pulse.read_bytes())
-        except (OSError, ValueError):
+            if time.time() - pulse["at"] / 1000 > PULSE_SECONDS:
+                return ["relay_silent"]
+            reasons = [] if pulse["connected"] else ["kafka_unreachable"]
+            return reasons + [f"topic_{why}:{name}" for name, why in sorted(pulse["paused"].items())]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or one of another version
             return ["relay_silent"]
-        if time.time() - pulse["at"] / 1000 > PULSE_SECONDS:
-            return ["relay_silent"]
-        reasons = [] if pulse["connected"] else ["kafka_unreachable"]
-        return reasons + [f"topic_{why}:{name}" for name, why in sorted(pulse["paused"].items())]

@@ -19,6 +19,8 @@ from typing import Any
 
 import orjson
 
+from service.files import write_whole
+
 log = logging.getLogger(__name__)
 
 LIVE_KEYS_PER_SENDER = 2  # one in use and its successor: enough to rotate, not enough to forget
@@ -184,12 +186,7 @@ def _key(entry: dict[str, Any]) -> Key:
 
 
 def _write(path: Path, keys: dict[str, Key]) -> None:
-    draft = path.with_suffix(".new")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(orjson.dumps({"keys": [asdict(key) for key in keys.values()]}, option=orjson.OPT_INDENT_2))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_whole(path, orjson.dumps({"keys": [asdict(key) for key in keys.values()]}, option=orjson.OPT_INDENT_2))
 
 
 def _now() -> str:

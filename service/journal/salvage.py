@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 from schemas import event
+from service.files import flush_directory
 from service.journal.journal import SqliteJournal
-from service.journal.sqlite import JournalCorrupt, flush_directory, rows_of
+from service.journal.sqlite import JournalCorrupt, rows_of
 from service.ports import Conflict, JournalError, JournalFull, Message
 
 log = logging.getLogger(__name__)

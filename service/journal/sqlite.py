@@ -76,7 +76,10 @@ class Store:
         self._writing, self._reading = threading.Lock(), threading.Lock()
         self._wal_pages = wal_pages
         path = directory / f"{name}.sqlite3"
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Only where there is none. Closing a file that this process has open already, through SQLite, would drop the
+        # locks that SQLite has on it: POSIX locks end with whichever handle is closed first.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         try:
             self._db = _connect(path, flush=flush)
             self._db.wal_autocheckpoint(wal_pages)
@@ -193,15 +196,6 @@ def _highest(db: Db, table: str, key: str) -> int:
             [(highest,)] = db.execute(sql).fetchall()
             return int(highest or 0)
     return _FURTHEST
-
-
-def flush_directory(path: Path) -> None:
-    """Have the disk know which files there are."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def unfit(directory: Path) -> str | None:

@@ -1,7 +1,5 @@
 """Whether the relay can do its work, and what of the rest it should mention. Nothing outside is asked."""
 
-import time
-
 from service.ops import HANG_SECONDS, Health, Readiness
 from service.relay.leadership import Leadership
 from service.relay.pulse import Pulse
@@ -15,7 +13,7 @@ class RelayHealth:
 
     def alive(self) -> bool:
         """Whether a leader's loop still turns; a standby has none."""
-        return not self._leadership.leading or time.time() - self._pulse.last < HANG_SECONDS
+        return not self._leadership.leading or self._pulse.age < HANG_SECONDS
 
     def ready(self) -> Readiness:
         """Degraded while a leader cannot reach Kafka, or a topic is paused."""

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,16 +21,21 @@ class Pulse:
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._path, self._clock = directory / "relay.json", clock
         self._next = 0.0
-        self.last = clock.time()  # when the relay's loop last turned
+        self._last = clock.monotonic()
         self.connected = False
         self.paused: Mapping[str, PauseReason] = {}
 
+    @property
+    def age(self) -> float:
+        """Seconds since the relay's loop last turned."""
+        return self._clock.monotonic() - self._last
+
     def beat(self, *, connected: bool, paused: Mapping[str, PauseReason]) -> None:
         """Write at most once a second; the file is replaced whole."""
-        self.last, self.connected, self.paused = self._clock.time(), connected, paused
-        if self._clock.monotonic() < self._next:
+        self._last, self.connected, self.paused = self._clock.monotonic(), connected, paused
+        if self._last < self._next:
             return
-        self._next = self._clock.monotonic() + 1
+        self._next = self._last + 1
         status = {"at": int(self._clock.time() * 1000), "pid": os.getpid(), "connected": connected, "paused": paused}
         try:
             self._write(orjson.dumps(status))
@@ -47,9 +51,23 @@ class Pulse:
         draft.replace(self._path)
 
 
-def pulseless(directory: Path) -> bool:
-    """Whether a relay has written its pulse in `directory`, and then no more for too long."""
-    try:
-        return time.time() - (directory / "relay.json").stat().st_mtime > PULSELESS_SECONDS
-    except FileNotFoundError:
-        return False
+class Listener:
+    """Hears, from another process, whether the relay of `directory` goes on.
+
+    By its own clock that nobody sets: a time stamp from before somebody set the time of day would kill a healthy one.
+    """
+
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self._path, self._clock = directory / "relay.json", clock
+        self._heard: tuple[int, float] | None = None  # the file's time stamp, and when it was first seen
+
+    def pulseless(self) -> bool:
+        """Whether there has been a pulse, and then no more for too long."""
+        try:
+            stamp = self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        now = self._clock.monotonic()
+        if self._heard is None or self._heard[0] != stamp:
+            self._heard = (stamp, now)
+        return now - self._heard[1] > PULSELESS_SECONDS

@@ -43,3 +43,17 @@ def test_who_is_told_503_is_told_when_to_come_again(path: str) -> None:
     )
     answer = app.test_client().get(path)
     assert (answer.status_code, answer.headers["Retry-After"].isdigit()) == (503, True)
+
+
+PULSES = [b"", b"{", b"[]", b"null", b"7", b"{}", b'{"at": null}', b'{"at": "now", "connected": true, "paused": {}}']
+PULSES += [
+    b'{"at": 1e99, "connected": true, "paused": %s}' % paused
+    for paused in (b"[]", b"[1]", b'"x"', b"null", b'{"a": {}}')
+]
+
+
+@pytest.mark.parametrize("pulse", PULSES)
+def test_the_pulse_of_another_version_is_no_error(tmp_path: Path, pulse: bytes) -> None:
+    (tmp_path / "relay.json").write_bytes(pulse)
+
+    assert health(SqliteJournal(tmp_path, limit=1 << 24), tmp_path).ready().health is Health.DEGRADED

@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from service.journal.journal import SqliteJournal
 from service.journal.sqlite import JournalCorrupt, mapped, unfit
-from service.ports import JournalBroken, JournalFull, JournalUnavailable, ParkReason, Totals
+from service.journal.upkeep import _OLDEST
+from service.ports import Delivery, JournalBroken, JournalError, JournalFull, JournalUnavailable, ParkReason, Totals
 from tests.unit.messages import NOW, message
 from tests.unit.test_journal import LIMIT, append, behind_our_back, everything, settle
 
@@ -262,3 +264,55 @@ def test_a_local_disk_is_fit(tmp_path: Path, mounted: Callable[[str], None], kin
 
 def test_a_real_tmpfs_is_unfit() -> None:
     assert "tmpfs" in (unfit(Path("/dev/shm/gridgov")) or "")
+
+
+def test_opening_it_once_more_leaves_the_locks_of_the_first(tmp_path: Path) -> None:
+    """POSIX locks of a process end with any handle of the file that it closes; SQLite relies on them."""
+    first = SqliteJournal(tmp_path, limit=LIMIT, flush=False)
+    held = _locks(tmp_path / "journal.sqlite3")
+    assert held
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.journal.sqlite._connect", _refused)
+        with pytest.raises(JournalError):
+            SqliteJournal(tmp_path, limit=LIMIT, flush=False)
+
+    assert _locks(tmp_path / "journal.sqlite3") == held
+    first.close()
+
+
+def _refused(*_: object, **__: object) -> Any:
+    raise JournalUnavailable("not now")
+
+
+def _locks(path: Path) -> list[str]:
+    """The POSIX locks on a file, as the kernel lists them."""
+    inode = f":{path.stat().st_ino} "
+    lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    return sorted(" ".join(line.split()[1:]) for line in lines if inode in line and "POSIX" in line)
+
+
+def test_what_is_written_after_it_was_moved_away_is_not_promised(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path, limit=LIMIT, flush=False)
+    append(journal, message("r-1"))
+    (tmp_path / "journal.sqlite3").rename(tmp_path / "elsewhere.sqlite3")
+
+    with pytest.raises(JournalBroken, match="another file"):
+        append(journal, message("r-2"))
+    with pytest.raises(JournalBroken, match="another file"):
+        journal.probe()
+    journal.close()
+
+
+def test_how_full_it_is_does_not_read_what_waits_for_the_cases(tmp_path: Path) -> None:
+    """Settled rows pile up while the cases stand still; the oldest pending one is found by its index."""
+    journal = SqliteJournal(tmp_path, limit=LIMIT, flush=False)
+    append(journal, *[message(f"r-{n}", received_at=NOW + n) for n in range(300)])
+    journal.hand_over({}, [Delivery(seq, 0, seq, NOW) for seq in range(1, 300)], folded=0)
+    plan = journal._store.read(f"EXPLAIN QUERY PLAN SELECT received_at FROM messages WHERE seq=({_OLDEST})")
+
+    assert journal.fill().oldest == NOW + 299
+    steps = [detail for *_, detail in plan if "messages" in detail]
+    assert steps
+    assert [step for step in steps if "INDEX" not in step and "PRIMARY KEY" not in step] == []
+    journal.close()

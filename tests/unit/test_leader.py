@@ -21,7 +21,7 @@ from service.relay import chores as module
 from service.relay import leadership
 from service.relay.chores import Chores
 from service.relay.leadership import Leadership
-from service.relay.pulse import Pulse
+from service.relay.pulse import PULSELESS_SECONDS, Listener, Pulse
 from tests.unit.fake_publisher import FakeKafka
 from tests.unit.messages import NOW, message
 from tests.unit.test_journal import append, behind_our_back, settle
@@ -245,3 +245,23 @@ def test_another_file_in_the_journals_place_ends_the_relay(house: House) -> None
 
     with pytest.raises(JournalBroken):
         house.later(0)
+
+
+# ---- whether it lives ----
+
+
+def test_a_pulse_that_stops_is_heard_by_a_clock_that_nobody_sets(house: House) -> None:
+    listener = Listener(house.directory, house)
+    assert not listener.pulseless()  # there never was one
+    house.chores()
+    for _ in range(20):
+        house.later(5)
+        assert not listener.pulseless()
+        stamp = (house.directory / "relay.json").stat().st_mtime
+        os.utime(house.directory / "relay.json", (stamp - 90_000, stamp - 90_000))  # the time of day steps by a day
+        assert not listener.pulseless()
+    house.now += PULSELESS_SECONDS + 1
+
+    assert listener.pulseless()
+    house.later(0)
+    assert not listener.pulseless()
