@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from tests.faults.launcher import sabotage
-from tests.faults.probes import flowing_from_start, on_lasting_broker, readiness, repeated, restarts, told
+from tests.faults.probes import flowing_from_start, on_lasting_broker, pause, readiness, repeated, restarts, told
 from tests.faults.rows import ROWS, Row, Seen, Setting
 from tests.gridgov import until
 from tests.system.clients import Clients
@@ -15,6 +15,7 @@ from tests.system.clients import Clients
 DAY = 86_400
 A_WHILE = 300  # answers
 REASON = "topic_clock_wrong:"
+GROWN_UP = 12.0  # seconds from which on a child may be found to hang
 PATIENCE = 15.0  # seconds until /readyz gives it
 
 
@@ -43,6 +44,23 @@ def jumps(setting: Setting, *, ahead: bool, **more: dict[str, Any]) -> Seen:
     return told(wrong, found.met and accepted and honest and restarts(run) == 0, figures)
 
 
+def steps(setting: Setting, **more: dict[str, Any]) -> Seen:
+    """The time of day steps a minute ahead for whoever keeps the processes going; the relay is as healthy as before."""
+    clock = setting.directory / "seconds"
+    clock.write_text("0")
+    with on_lasting_broker(setting, **sabotage(step_of_run={"file": str(clock)}, **more)) as (one, _):
+        run = one.gridgov
+        flowing_from_start(run)
+        with one.clients(threads=4, pace=0.01) as clients:
+            pause(GROWN_UP)
+            clock.write_text("60")
+            pause(3)
+            _answered(clients)
+        found = one.judged(breaks=1)
+    killed = run.log.count("killed, it hangs")
+    return Seen(found.met and killed == 0, f"{killed} killed, {restarts(run)} restarts; {found.figures}")
+
+
 def _heard(heard: set[str], reasons: list[str]) -> bool:
     heard |= set(reasons)
     return any(reason.startswith(REASON) for reason in reasons)
@@ -68,5 +86,13 @@ ROWS += [
         partial(jumps, ahead=False),
         partial(jumps, ahead=False, forgetful={}),
         "the journal does not recognise a repeat",
+    ),
+    Row(
+        "clock steps a minute under the watchdog",
+        "no healthy relay is killed, 0 lost",
+        steps,
+        partial(steps, by_the_clock={}),
+        "goes by the pulse's time stamp",
+        in_short=True,
     ),
 ]

@@ -76,6 +76,30 @@ def replaced(setting: Setting, **more: dict[str, Any]) -> Seen:
     return Seen(seen.met and seconds < math.inf, f"the new journal drained after {seconds:.1f} s; {seen.figures}")
 
 
+def taken_from_web(setting: Setting, **more: dict[str, Any]) -> Seen:
+    """The same while everything runs: web must not take one more report for a journal that nobody will publish."""
+    with on_lasting_broker(setting, **sabotage(**more)) as (one, kafka), Kept(one.gridgov, "web", "relay"):
+        run = one.gridgov
+        flowing(run)
+        kafka.stop()
+        _post(one, "waiting", WAITING)
+        with one.clients("meanwhile", threads=8, pace=0.01) as clients:
+            until(lambda: clients.answered >= LATER, "posts flow", seconds=60)
+            _moved(run.data_dir)
+            mark = clients.answered
+            until(lambda: clients.answered >= mark + LATER, "posts flow again", seconds=60)
+        kafka.start()
+        seconds = _drained(one)
+        brought = _salvaged(one)
+        run.settled()
+        lost = missing(
+            check(one.ledger, read_topics(run.kafka, one.prefix))
+        )  # the order of what was brought back is gone
+    ended = run.log.count("journal broken, stopping")
+    figures = f"{ended} stops; the new journal drained after {seconds:.1f} s; {brought} brought back; {len(lost)} lost"
+    return told(sorted(lost), ended > 0 and seconds < math.inf, figures)
+
+
 def _post(one: Trial, name: str, reports: int) -> None:
     with one.clients(name, threads=8) as clients:
         until(lambda: clients.answered >= reports, "posts flow", seconds=60)
@@ -157,5 +181,13 @@ ROWS += [
         replaced,
         partial(replaced, overlooks={}),
         "a relay that does not look at the file's identity",
+    ),
+    Row(
+        "journal moved away under a running web",
+        "no 202 for what nobody will publish; 0 lost once salvaged",
+        taken_from_web,
+        partial(taken_from_web, blind_web={}),
+        "a web that does not look at the file's identity",
+        in_short=True,
     ),
 ]

@@ -213,6 +213,24 @@ def overlooks() -> None:
     SqliteJournal.replaced = lambda self: False  # type: ignore[method-assign]
 
 
+def shares() -> None:
+    """Serves where another service serves already."""
+    from contextlib import nullcontext
+
+    from service.cli import serve
+
+    vars(serve)["only_one"] = lambda *_: nullcontext()
+
+
+def by_the_clock() -> None:
+    """Takes the time stamp of a pulse for its age."""
+    from service.relay import pulse
+
+    pulse.Listener.pulseless = (  # type: ignore[method-assign]
+        lambda self: self._path.exists() and time.time() - self._path.stat().st_mtime > pulse.PULSELESS_SECONDS
+    )
+
+
 def no_reserve() -> None:
     """The journal takes all the disk there is."""
     from service.journal.room import Marks
@@ -294,6 +312,7 @@ SABOTAGES: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "failing_reads": (("web",), failing_reads),
     "slow_flushes": (("web", "relay"), slow_flushes),
     "false_clock": (("web", "relay"), false_clock),
+    "step_of_run": (("run",), false_clock),
     "dies": (("web",), dies),
     "credulous": (("web",), credulous),
     "unflushed": (("web",), unflushed),
@@ -301,6 +320,9 @@ SABOTAGES: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "suspicious": (("web",), suspicious),
     "no_ballast": (("relay",), no_ballast),
     "overlooks": (("relay",), overlooks),
+    "blind_web": (("web",), overlooks),
+    "shares": (("web",), shares),
+    "by_the_clock": (("run",), by_the_clock),
     "no_reserve": (("web",), no_reserve),
     "never_reopens": (("web",), never_reopens),
     "answers_after_kafka": (("web",), answers_after_kafka),

@@ -12,11 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import Any
 
 import orjson
 import urllib3
 
 from tests.broker import Broker
+from tests.faults.launcher import sabotage
+from tests.faults.probes import flowing_from_start, on_lasting_broker, pause, repeated, told
 from tests.faults.rows import ROWS, Row, Seen, Setting
 from tests.faults.trial import PATIENCE, Kept, Trial, each, flowing, relay_sample, trial
 from tests.gridgov import Gridgov, report, until
@@ -263,7 +266,38 @@ def _is_as_promised(record: Record, won: Mapping[str, Answer]) -> bool:
     return same_body and told.items() <= answer.receipt.items()
 
 
+def two_services(setting: Setting, **more: dict[str, Any]) -> Seen:
+    """A second service, with a data directory of its own, is started on the address of one that serves."""
+    with on_lasting_broker(setting, **sabotage(**more)) as (one, _):
+        run = one.gridgov
+        flowing_from_start(run)
+        second = Gridgov(setting.directory / "second", run.kafka, run.env)
+        second.port = run.port
+        try:
+            second.start("web")
+            second.start("relay")
+            pause(3)
+            with one.clients(threads=8) as clients:
+                until(lambda: clients.answered >= 400, "posts flow", seconds=60)
+            wrong = repeated(one)
+            found = one.judged(breaks=1)
+        finally:
+            second.stop()
+    refused = "Address already in use" in second.log
+    return told(
+        wrong, found.met and refused, f"refused {refused}; {len(wrong)} wrong answers to repeats; {found.figures}"
+    )
+
+
 ROWS += [
+    Row(
+        "a second service on the same port",
+        "it does not start; repeats get their receipt, 0 lost",
+        two_services,
+        partial(two_services, shares={}),
+        "both listen, and answer in turns",
+        in_short=True,
+    ),
     Row(
         "crash loop",
         "0 lost, in order, copies ≤ a window a break, ledger exact",
