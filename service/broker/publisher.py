@@ -155,15 +155,17 @@ class KafkaPublisher:
         """See `ports.Publisher.send`."""
         if self._failure is not None:
             raise PublisherBroken(self._failure.error)
+        headers = self._headers(message)
         try:
             future = self._producer.send(
-                message.topic, key=message.case_id.encode(), value=message.value, headers=self._headers(message)
+                message.topic, key=message.case_id.encode(), value=message.value, headers=headers
             )
         except kafka.KafkaTimeoutError as error:
             raise TopicUnavailable(PauseReason.MISSING) from error
-        except (kafka.MessageSizeTooLargeError, ValueError, TypeError) as error:
-            raise RecordRefused(RECORD_FAULTS.get(type(error), ParkReason.RECORD_REFUSED), _text(error)) from error
-        except kafka.KafkaError as error:
+        except kafka.MessageSizeTooLargeError as error:
+            raise RecordRefused(ParkReason.RECORD_TOO_LARGE, _text(error)) from error
+        except Exception as error:  # of its own mistakes the client tells with any error: none is this record's fault
+            log.warning("client failed", exc_info=not isinstance(error, kafka.KafkaError))
             self._note(message.seq, error)
             raise PublisherBroken(_text(error)) from error
         future.add_callback(partial(self._acknowledged, message.seq))
@@ -192,6 +194,9 @@ class KafkaPublisher:
         self._producer._sender.force_close()
 
     def _headers(self, message: Pending) -> list[tuple[str, bytes]]:
+        """Raises `RecordRefused` when the row is damaged: what is no bytes never becomes a record."""
+        if not (isinstance(message.value, bytes) and isinstance(message.headers, bytes)):
+            raise RecordRefused(ParkReason.RECORD_REFUSED, "no bytes where a record has them: a damaged row")
         return [
             *event.unpacked(message.headers),
             (JOURNAL_ID, self._journal_id),
@@ -210,7 +215,14 @@ class KafkaPublisher:
 
     def _note(self, seq: int, error: BaseException) -> None:
         refused, paused = RECORD_FAULTS.get(type(error)), TOPIC_FAULTS.get(type(error))
-        met = Failure(seq, type(error).__name__, _text(error), refused, isinstance(error, SPLIT_TO_ONE), paused)
+        met = Failure(
+            seq,
+            error=type(error).__name__,
+            detail=_text(error),
+            refused=refused,
+            alone=isinstance(error, SPLIT_TO_ONE),
+            paused=paused,
+        )
         # What comes after the first one are batches given up by the halt. But who stands before a refused record in its
         # batch fails earlier, without a reason.
         if self._failure is None or (met.explained and not self._failure.explained):

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
+from kafka.producer.record_accumulator import RecordAccumulator
 
 from service.broker.connection import SETUP_MAX_MS, SETUP_MS, connection
 from service.broker.publisher import KafkaPublisher
 from service.config import Config, load
-from service.ports import PauseReason, PublisherBroken, TopicUnavailable
+from service.ports import ParkReason, PauseReason, PublisherBroken, RecordRefused, TopicUnavailable
 from tests.broker import Broker, Kafka, free_port
 from tests.publisher_contract import JOURNAL_ID, PARTITIONS, Hand, PublisherContract, Target, Written, pending
 
@@ -110,6 +111,53 @@ def test_a_time_of_day_that_kafka_refuses_is_not_the_records_fault(target: RealK
     assert failure is not None
     assert (failure.error, failure.refused) == ("InvalidTimestampError", None)
     assert failure.paused is PauseReason.CLOCK_WRONG
+
+
+@pytest.mark.parametrize(
+    "mistake", [TypeError("NoneType"), ValueError("0"), AttributeError("x"), AssertionError()], ids=repr
+)
+def test_a_mistake_of_the_client_parks_nothing(
+    target: RealKafka, mistake: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, hand = target.topic(), Hand(target)
+    hand.send([pending(1, topic)])
+    hand.settle(1)
+
+    def fail(*_: object, **__: object) -> None:
+        raise mistake
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RecordAccumulator, "append", fail)
+        with pytest.raises(PublisherBroken):
+            hand.publisher.send(pending(2, topic))
+    with pytest.raises(PublisherBroken):
+        hand.publisher.send(pending(3, topic))
+    hand.close()
+
+    failure = hand.publisher.failure()
+    assert failure is not None
+    assert (failure.seq, failure.error, failure.explained) == (2, type(mistake).__name__, False)
+    again = Hand(target)
+    again.send(pending(seq, topic) for seq in (2, 3))
+    again.settle(2)
+    again.close()
+    assert [record.seq for record in target.records(topic)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "damage", [{"value": "text"}, {"value": None}, {"headers": "1.0"}, {"headers": None}], ids=repr
+)
+def test_a_damaged_row_is_refused_and_stops_nobody(target: RealKafka, damage: dict[str, Any]) -> None:
+    topic, hand = target.topic(), Hand(target)
+
+    with pytest.raises(RecordRefused) as refused:
+        hand.publisher.send(pending(1, topic)._replace(**damage))
+    hand.send([pending(2, topic)])
+
+    assert refused.value.reason is ParkReason.RECORD_REFUSED
+    hand.settle(1)
+    hand.close()
+    assert hand.seqs == [2]
 
 
 def test_closing_leaves_no_thread_behind(target: Target, threads_before: Callable[[], set[str]]) -> None:
