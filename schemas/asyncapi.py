@@ -44,6 +44,18 @@ Reports of repairs and incidents, validated and kept safe, published to one topi
 6. **前向兼容**：忽略不认识的字段与消息头；`flags` 会有新词；类别代码只在 `catalogue_edition` 内有意义。
    **What may come**: ignore fields and headers you do not know; `flags` will have new words; a category means
    something only together with `catalogue_edition`.
+7. **别人的记录**：没有 `journal-id`、`journal-seq`，消息头或键不是 UTF-8 文本，或值不是上报的，不是本系统写的：\
+略过并计数，不算重复，也不动已记的数。
+   **Records of others**: without `journal-id` and `journal-seq`, with a header or key that is no UTF-8 text, or with a
+   value that is no report, it is not from here: pass and count it; it is no duplicate and moves no number.
+8. **位置没有了**（保留期赶上了读者）：从最早的一条续读，并记下漏了哪一段。主题被删除重建（主题 ID 变了）：\
+从头读，并忘掉该主题的数；旧回执里的位置已不在。
+   **A place that is gone** (retention has overtaken the reader): go on from the earliest record, and note what was
+   skipped. A topic that was deleted and made anew (its topic id is another): read it from its beginning and forget its
+   numbers; the places that old receipts tell are no more.
+9. **新增分区**：定期查看，新分区从头读。案件会换分区，此前此后的消息以 `journal-seq` 排序。
+   **Partitions that are added**: look now and then, and read new ones from their beginning. Cases move between
+   partitions; `journal-seq` orders what came before and after.
 
 以下是内置目录的主题；各区若有自己的目录，主题见 `GET /v1/catalogue`。
 

@@ -53,7 +53,12 @@ def _receipt() -> Json:
             "pending: not yet acknowledged by Kafka; settled: acknowledged; parked: Kafka will never take it as it is",
         ),
         "partition": (COUNT, "分区（settled）", "partition, when settled"),
-        "offset": (COUNT, "位移（settled）", "offset, when settled"),
+        "offset": (
+            COUNT,
+            "位移（settled）：Kafka 收下时的位置；过了保留期，或主题被删除重建之后，该处已没有这条消息",
+            "offset, when settled: where Kafka took it; past the retention, or once the topic was deleted and made"
+            " anew, it is there no more",
+        ),
         "settled_at": (TIME, "Kafka 确认的时间（settled）", "when Kafka acknowledged it, when settled"),
         "reason": (one_of(*PARK_REASONS), "原因（parked）", "why, when parked"),
     }

@@ -1,8 +1,10 @@
-"""How any of our Kafka clients reaches the cluster and enters it."""
+"""How any of our Kafka clients reaches the cluster and enters it, and whether it is the client we know."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from kafka import __version__ as kafka_version
 from kafka.net import KafkaNetClient
 
 from service.config import Config
@@ -32,3 +34,21 @@ def connection(config: Config) -> dict[str, Any]:
             socket_connection_setup_timeout_max_ms=SETUP_MAX_MS,
         ),
     }
+
+
+def unfamiliar(client: object, relied_on: Mapping[str, str]) -> list[str]:
+    """What a client lacks of all that is relied on (path → what breaks); empty when it is the one we know."""
+    return [
+        f"kafka-python {kafka_version}: its {type(client).__name__} has no {path}, without which {harm};"
+        " install the version that requirements.lock names"
+        for path, harm in relied_on.items()
+        if not _has(client, path)
+    ]
+
+
+def _has(holder: object, path: str) -> bool:
+    for name in path.split("."):
+        if not hasattr(holder, name):
+            return False
+        holder = getattr(holder, name)
+    return True

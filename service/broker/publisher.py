@@ -15,13 +15,12 @@ from functools import lru_cache, partial
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka import __version__ as kafka_version
 from kafka import errors as kafka
 from kafka.partitioner import DefaultPartitioner, murmur2
 
 from schemas import event
 from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
-from service.broker.connection import connection
+from service.broker.connection import connection, unfamiliar
 from service.config import Config, ConfigError
 from service.ports import (
     Delivery,
@@ -92,32 +91,14 @@ def _hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
 
 
-def unfamiliar(producer: object) -> list[str]:
-    """What this client lacks of all that we rely on; empty when it is the one we know."""
-    return [
-        f"kafka-python {kafka_version}: its producer has no {path}, without which {harm};"
-        " install the version that requirements.lock names"
-        for path, harm in RELIED_ON.items()
-        if not _has(producer, path)
-    ]
-
-
 def check_client() -> None:
     """Raise `ConfigError` when another client is installed than the one we know. Nobody is connected to."""
     producer: Any = Producer(bootstrap_servers=["127.0.0.1:9"], api_version=(3, 0), enable_idempotence=False)
     try:
-        if problems := unfamiliar(producer):
+        if problems := unfamiliar(producer, RELIED_ON):
             raise ConfigError(problems)
     finally:
         producer.close(timeout=1)
-
-
-def _has(holder: object, path: str) -> bool:
-    for name in path.split("."):
-        if not hasattr(holder, name):
-            return False
-        holder = getattr(holder, name)
-    return True
 
 
 class KafkaPublisher:

@@ -1,17 +1,20 @@
-"""The relay starts only on the kafka-python whose inside it knows."""
+"""Relay and reader start only on the kafka-python whose inside they know."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka import __version__
+from kafka import KafkaConsumer, __version__
 from kafka.partitioner import DefaultPartitioner
 
-from service.broker.publisher import RELIED_ON, ByCase, Producer, check_client, unfamiliar
+from service.broker import places, publisher
+from service.broker.connection import unfamiliar
+from service.broker.publisher import RELIED_ON, ByCase, Producer, check_client
 from service.config import ConfigError
 
 
@@ -22,30 +25,41 @@ def producer() -> Iterator[Producer]:
     made.close(timeout=1)
 
 
-def renamed(holder: object, path: str) -> SimpleNamespace:
-    """The same, as far as it is looked at, but for one attribute, which has another name."""
+@pytest.fixture(scope="module")
+def consumer() -> Iterator[KafkaConsumer]:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a refused connection it would leave to the collector
+        made = KafkaConsumer(bootstrap_servers=[f"127.0.0.1:{silent.getsockname()[1]}"], api_version=(3, 0))
+        yield made
+        made.close(autocommit=False, timeout_ms=1_000)
+
+
+def renamed(holder: object, path: str, known: set[str]) -> SimpleNamespace:
+    """The same, as far as it is looked at (`known` names), but for one attribute, which has another name."""
     name, _, rest = path.partition(".")
-    names = {one.split(".")[0] for one in (path, "_metadata", "_sender", "_client", *INSIDE) if hasattr(holder, one)}
-    known = {one: getattr(holder, one) for one in names}
+    seen = {one: getattr(holder, one) for one in known if hasattr(holder, one)}
     if rest:
-        return SimpleNamespace(**known | {name: renamed(known[name], rest)})
-    return SimpleNamespace(**{f"{one}_" if one == name else one: value for one, value in known.items()})
+        return SimpleNamespace(**seen | {name: renamed(seen[name], rest, known)})
+    return SimpleNamespace(**{f"{one}_" if one == name else one: value for one, value in seen.items()})
 
 
-INSIDE = sorted({name for path in RELIED_ON for name in path.split(".")})
+RELIANCE = {"producer": publisher.RELIED_ON, "consumer": places.RELIED_ON}
 
 
-def test_the_client_that_is_locked_is_the_one_we_know(producer: Producer) -> None:
+@pytest.mark.parametrize("client", RELIANCE)
+def test_the_client_that_is_locked_is_the_one_we_know(client: str, request: pytest.FixtureRequest) -> None:
+    assert unfamiliar(request.getfixturevalue(client), RELIANCE[client]) == []
     check_client()
-    assert unfamiliar(producer) == []
 
 
-@pytest.mark.parametrize("path", RELIED_ON)
-def test_one_attribute_with_another_name_is_told(producer: Producer, path: str) -> None:
-    [problem] = unfamiliar(renamed(producer, path))
+@pytest.mark.parametrize(("client", "path"), [(client, path) for client, paths in RELIANCE.items() for path in paths])
+def test_one_attribute_with_another_name_is_told(client: str, path: str, request: pytest.FixtureRequest) -> None:
+    relied_on = RELIANCE[client]
+    names = {name for one in relied_on for name in one.split(".")}
+
+    [problem] = unfamiliar(renamed(request.getfixturevalue(client), path, names), relied_on)
 
     assert f"kafka-python {__version__}" in problem
-    assert f"no {path}, without which {RELIED_ON[path]}" in problem
+    assert f"no {path}, without which {relied_on[path]}" in problem
 
 
 def test_the_relay_does_not_start_on_another_client(monkeypatch: pytest.MonkeyPatch) -> None:
