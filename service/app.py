@@ -151,7 +151,9 @@ def _lead(
     ballast = Ballast(config.data_dir)
     journal = _opened(config, ballast)
     topics = sorted({*catalogue.topics, *journal.topics()})  # the catalogue may have changed since one was accepted
-    watch = TopicWatch(Cluster(config), config, changed=wake.set)
+    watch = TopicWatch(
+        Cluster(config), config, wake.set, lambda topic, weak: metrics.weaknesses.labels(topic).set(weak)
+    )
     fold = _fold(config, catalogue, journal)
     told.register(CaseCollector(fold, catalogue))
     mover = Relay(

@@ -124,8 +124,16 @@ class Config:
     kafka_password_file: Path | None = _option("", _optional_path, "path", "file whose first line is the SASL password")
     relay_window: int = _option("100", _between(1, 10000), "messages", "handed to Kafka and unanswered, per topic")
     create_topics: bool = _option("no", _yes, "yes|no", "let the relay create missing topics")
-    topic_partitions: int = _option("3", _between(1, 1000), "partitions", "of topics that are created")
+    topic_partitions: int = _option(
+        "3", _between(1, 1000), "partitions", "of topics that are created, and checked against"
+    )
     topic_replication: int = _option("1", _between(1, 9), "replicas", "of topics that are created, and checked against")
+    topic_retention_hours: int = _option(
+        "168",
+        _between(1, 1_000_000),
+        "hours",
+        "that created topics keep messages; a topic that keeps them less is weak",
+    )
     log_level: str = _option("INFO", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "", "least severity that is logged")
 
     @property

@@ -93,6 +93,11 @@ class RelayMetrics:
     connected: Gauge = _metric("kafka_connected", "1 while the cluster answers and we publish.")
     in_flight: Gauge = _metric("kafka_in_flight_messages", "Handed to the producer, not yet acknowledged.")
     paused: Gauge = _metric("kafka_topic_paused", "1 while a topic takes nothing.", "topic")
+    weaknesses: Gauge = _metric(
+        "kafka_topic_weaknesses",
+        "What about a topic loses messages or their order; `gridgov topics` names it.",
+        "topic",
+    )
     leader: Gauge = _metric("relay_leader", "1 in the relay that publishes, 0 in a standby.")
     heartbeat: Gauge = _metric("relay_heartbeat_timestamp_seconds", "When the relay's loop last turned.")
     mismatch: Gauge = _metric(

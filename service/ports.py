@@ -5,7 +5,7 @@ Times are Unix milliseconds, sizes bytes. The four sides of the journal are kept
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -307,6 +307,8 @@ class Topic:
     writable: bool = True
     min_in_sync: int = 1
     max_message_bytes: int = 1_048_588
+    settings: Mapping[str, str] = field(default_factory=dict, compare=False)  # by Kafka's names; {}: not told
+    id: str = field(default="", compare=False)  # another one after it was deleted and made anew
 
     @property
     def pause(self) -> PauseReason | None:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from kafka import errors as kafka
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from service.broker.connection import connection
+from service.broker.weaknesses import SETTINGS, made_with, weaknesses
 from service.config import Config
 from service.ports import PauseReason, Topic
 
@@ -39,11 +40,13 @@ class Cluster:
         settings = self._settings(there) if there else {}
         return {name: _topic(name, described.get(name), settings.get(name, {})) for name in names}
 
-    def create(self, names: Iterable[str], *, partitions: int, replication: int) -> dict[str, str]:
+    def create(
+        self, names: Iterable[str], *, partitions: int, replication: int, settings: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
         """Create topics; name → error for those that could not be."""
-        wanted = {name: {"num_partitions": partitions, "replication_factor": replication} for name in names}
+        options = {"num_partitions": partitions, "replication_factor": replication, "configs": dict(settings or {})}
         errors: dict[str, str] = {}
-        for name, options in wanted.items():
+        for name in names:
             try:
                 self._ask(partial(_create, name=name, options=options))
             except kafka.TopicAlreadyExistsError:
@@ -67,14 +70,14 @@ class Cluster:
             with suppress(Exception):  # it is broken already, or about to be forgotten
                 admin.close()
 
-    def _settings(self, names: list[str]) -> dict[str, dict[str, Any]]:
-        wanted = {"max.message.bytes": None, "min.insync.replicas": None}
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name, dict(wanted)) for name in names]
+    def _settings(self, names: list[str]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(SETTINGS)) for name in names]
         try:
             found = self._ask(lambda admin: admin.describe_configs(resources, config_filter="all"))
         except kafka.AuthorizationError:  # we may write but not describe configurations: go by the defaults
             return {}
-        return dict(found.get("topic", {}))
+        told = found.get("topic", {})
+        return {name: {key: one["value"] for key, one in settings.items()} for name, settings in told.items()}
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
         try:
@@ -90,11 +93,11 @@ class Cluster:
             raise ClusterUnreachable(f"{type(error).__name__}: {error}") from error
 
 
-def _create(admin: Any, *, name: str, options: dict[str, int]) -> None:
+def _create(admin: Any, *, name: str, options: Mapping[str, Any]) -> None:
     admin.create_topics({name: options})
 
 
-def _topic(name: str, entry: dict[str, Any] | None, settings: dict[str, Any]) -> Topic:
+def _topic(name: str, entry: dict[str, Any] | None, settings: dict[str, str]) -> Topic:
     if entry is None or not entry["partitions"]:
         denied = entry is not None and kafka.for_code(entry["error_code"]) is kafka.TopicAuthorizationFailedError
         return Topic(name, writable=not denied)
@@ -107,38 +110,29 @@ def _topic(name: str, entry: dict[str, Any] | None, settings: dict[str, Any]) ->
         in_sync=min(len(part["isr_nodes"]) for part in parts),
         leaderless=any(part["leader_id"] < 0 for part in parts),
         writable=not allowed or "WRITE" in allowed,
+        settings=settings,
+        id=str(entry["topic_id"]),
         **{
-            field: int(settings[key]["value"])
+            field: int(settings[key])
             for key, field in (("max.message.bytes", "max_message_bytes"), ("min.insync.replicas", "min_in_sync"))
             if key in settings
         },
     )
 
 
-def weaknesses(topic: Topic, config: Config) -> list[str]:
-    """What an operator should mend about a topic, in words; empty when there is nothing."""
-    if topic.partitions == 0:
-        return ["missing"]
-    found = [f"paused: {topic.pause}"] if topic.pause else []
-    if topic.partitions < 3:
-        found.append(f"{topic.partitions} partition(s), 3 or more wanted")
-    if topic.replication < config.topic_replication:
-        found.append(f"replication {topic.replication}, {config.topic_replication} wanted")
-    if topic.replication >= 3 and topic.min_in_sync < 2:
-        found.append("min.insync.replicas 1: one broker's loss can lose acknowledged reports")
-    if topic.max_message_bytes < 256 * 1024:
-        found.append(f"max.message.bytes {topic.max_message_bytes}: large reports will be parked")
-    return found
-
-
 class TopicWatch:
     """Asks the cluster every two seconds on a thread of its own; the relay looks at the last answer.
 
-    With `create_topics` it also creates what is missing. `changed` is called when an answer differs from the last.
+    With `create_topics` it also creates what is missing. `changed` is called when an answer differs from the last,
+    `weak` for each topic with the number of its weaknesses when that changes; the log names them.
     """
 
-    def __init__(self, cluster: Cluster, config: Config, changed: Callable[[], None]) -> None:
-        self._cluster, self._config, self._changed = cluster, config, changed
+    def __init__(
+        self, cluster: Cluster, config: Config, changed: Callable[[], None], weak: Callable[[str, int], None]
+    ) -> None:
+        self._cluster, self._config, self._changed, self._count_weak = cluster, config, changed, weak
+        self._weak: dict[str, list[str]] = {}
+        self._known: dict[str, Topic] = {}  # as each was when it was last there
         self._names: tuple[str, ...] = ()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="topic-watch", daemon=True)
@@ -191,9 +185,33 @@ class TopicWatch:
         missing = [name for name, topic in found.items() if topic.pause is PauseReason.MISSING]
         if missing and self._config.create_topics:
             errors = self._cluster.create(
-                missing, partitions=self._config.topic_partitions, replication=self._config.topic_replication
+                missing,
+                partitions=self._config.topic_partitions,
+                replication=self._config.topic_replication,
+                settings=made_with(self._config),
             )
             for name, error in errors.items():
                 log.error("topic not created", extra={"topic": name, "error": error})
             found = self._cluster.describe(self._names)
+        for topic in found.values():
+            self._tell(topic)
         self.topics = found
+
+    def _tell(self, topic: Topic) -> None:
+        """Log what loses messages or their order, when it is new."""
+        weak, known = weaknesses(topic, self._config), self._known.get(topic.name)
+        if weak != self._weak.get(topic.name, []):
+            self._weak[topic.name] = weak
+            self._count_weak(topic.name, len(weak))
+            log.log(
+                logging.ERROR if weak else logging.INFO,
+                "topic weak" if weak else "topic mended",
+                extra={"topic": topic.name, "weaknesses": weak},
+            )
+        if topic.partitions == 0:
+            return
+        if known is not None and known.id != topic.id:
+            log.error("topic made anew", extra={"topic": topic.name})  # what was settled and not read is gone
+        elif known is not None and known.partitions != topic.partitions:
+            log.error("partitions added", extra={"topic": topic.name, "partitions": topic.partitions})
+        self._known[topic.name] = topic

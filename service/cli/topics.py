@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 import click
 
 from schemas.catalogue import Catalogue
-from service.broker.topics import Cluster, ClusterUnreachable, weaknesses
+from service.broker.topics import Cluster, ClusterUnreachable
+from service.broker.weaknesses import complaints, made_with
 from service.cli.command import configured, fail
 from service.config import Config
 from service.ports import Topic
@@ -17,10 +18,10 @@ from service.ports import Topic
 @click.option("--apply", is_flag=True, help="Create the missing topics.")
 @configured
 def topics(config: Config, apply: bool) -> None:
-    """Show the catalogue's topics as the cluster has them, and what is missing or weak.
+    """Show the catalogue's topics as the cluster has them, what is missing, and what loses messages or their order.
 
-    Exits with 1 while anything is. `--apply` creates missing topics with GRIDGOV_TOPIC_PARTITIONS and
-    GRIDGOV_TOPIC_REPLICATION; it never changes one that exists.
+    Exits with 1 while anything does. `--apply` creates missing topics with GRIDGOV_TOPIC_PARTITIONS,
+    GRIDGOV_TOPIC_REPLICATION and GRIDGOV_TOPIC_RETENTION_HOURS; it never changes one that exists.
     """
 
     names = Catalogue.load(config.catalogue_dir).topics
@@ -29,7 +30,12 @@ def topics(config: Config, apply: bool) -> None:
         found = cluster.describe(names)
         missing = [name for name, topic in found.items() if not topic.partitions]
         if apply and missing:
-            errors = cluster.create(missing, partitions=config.topic_partitions, replication=config.topic_replication)
+            errors = cluster.create(
+                missing,
+                partitions=config.topic_partitions,
+                replication=config.topic_replication,
+                settings=made_with(config),
+            )
             for name in missing:
                 click.echo(f"{name}: {errors.get(name, 'created')}")
             found = _once_visible(lambda: cluster.describe(names), errors.keys())
@@ -40,10 +46,12 @@ def topics(config: Config, apply: bool) -> None:
         cluster.close()
     weak = False
     for name, topic in found.items():
-        problems = weaknesses(topic, config)
+        problems = complaints(topic, config)
         weak = weak or bool(problems)
-        state = click.style("; ".join(problems), fg="yellow") if problems else "ok"
+        state = click.style("to be mended", fg="yellow") if problems else "ok"
         click.echo(f"{name:38} partitions {topic.partitions}  replicas {topic.replication}  {state}")
+        for problem in problems:
+            click.secho(f"  - {problem}", fg="yellow")
     if auto:
         click.secho("auto.create.topics.enable is on: a misspelt topic would be made instead of noticed", fg="yellow")
     if weak:

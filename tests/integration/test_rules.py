@@ -35,7 +35,7 @@ SEVERITIES = {
         *("MessagesParked", "JournalSetAside", "ErrorBudgetBurn"),
     },
     "wall": {
-        *("JournalGrowing", "KafkaPublishFailing", "RejectSpike", "CaseTrackerStale", "CasesIncomplete"),
+        *("JournalGrowing", "KafkaPublishFailing", "TopicUnsafe", "RejectSpike", "CaseTrackerStale", "CasesIncomplete"),
         *("RelayHeartbeatStale", "ReportsSilent"),
     },
     "desk": {"IncidentOverdue", "RepairArrivalOverdue", "RepairOverdue", "CasesDueSoon"},

@@ -9,17 +9,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from service.broker import topics as module
-from service.broker.topics import Cluster, ClusterUnreachable, TopicWatch, weaknesses
+from service.broker.topics import Cluster, ClusterUnreachable, TopicWatch
+from service.broker.weaknesses import complaints, made_with, weaknesses
 from service.config import Config, load
 from service.ports import PauseReason, Topic
 from tests.broker import Broker, Kafka, free_port
+from tests.gridgov import until
 
 PATIENCE = 30.0
 NOBODY = f"test-{uuid.uuid4()}"
@@ -36,6 +37,18 @@ def cluster(kafka: Kafka) -> Iterator[Cluster]:
     made = Cluster(config_for(kafka.bootstrap))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker of its own, whose defaults lose messages."""
+    defaults = {"auto.create.topics.enable": "true", "log.cleanup.policy": "compact", "log.retention.ms": "3600000"}
+    made = Broker(tmp_path_factory.mktemp("careless"), heap="384m", settings=defaults)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
 
 
 @pytest.fixture
@@ -60,6 +73,10 @@ def make(admin: KafkaAdminClient, topic: str, partitions: int = 3, **settings: s
     dotted = {key.replace("_", "."): value for key, value in settings.items()}
     admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=dotted)])
     return topic
+
+
+def set_config(admin: KafkaAdminClient, topic: str, setting: str, value: str) -> None:
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {setting: value})])
 
 
 # ---- asking the cluster ----
@@ -132,18 +149,12 @@ def test_whether_brokers_make_topics_by_themselves(cluster: Cluster, kafka_of_th
     own.close()
 
 
-def test_brokers_that_make_topics_by_themselves_are_found_out(tmp_path: Path) -> None:
-    careless = Broker(tmp_path / "kafka", heap="384m", settings={"auto.create.topics.enable": "true"})
-    careless.start()
-    cluster = Cluster(config_for(careless.bootstrap))
-    try:
+def test_brokers_that_make_topics_by_themselves_are_found_out(careless: Broker) -> None:
+    with closing(Cluster(config_for(careless.bootstrap))) as cluster:
         assert cluster.auto_creates()
         missing = name()
         assert cluster.describe([missing])[missing].pause is PauseReason.MISSING
         assert cluster.describe([missing])[missing].pause is PauseReason.MISSING  # asking does not make it, even there
-    finally:
-        cluster.close()
-        careless.kill()
 
 
 @left_to_the_collector
@@ -175,7 +186,14 @@ def test_after_an_outage_the_same_cluster_answers_again(breakable_kafka: Broker)
 
 # ---- what should be mended ----
 
-STRONG = Topic("t", partitions=3, replication=3, in_sync=3, min_in_sync=2)
+HOUR = 3_600_000
+SAFE = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(168 * HOUR),
+    "retention.bytes": "-1",
+    "unclean.leader.election.enable": "false",
+}
+STRONG = Topic("t", partitions=3, replication=3, in_sync=3, min_in_sync=2, settings=SAFE)
 THREE_WANTED = load({"GRIDGOV_TOPIC_REPLICATION": "3"})
 
 
@@ -185,6 +203,7 @@ THREE_WANTED = load({"GRIDGOV_TOPIC_REPLICATION": "3"})
         (STRONG, []),
         (Topic("t"), ["missing"]),
         (replace(STRONG, partitions=1), ["partition"]),
+        (replace(STRONG, partitions=6), ["6 partition"]),
         (replace(STRONG, replication=1, in_sync=1, min_in_sync=1), ["replication 1, 3 wanted"]),
         (replace(STRONG, min_in_sync=1), ["min.insync.replicas"]),
         (replace(STRONG, in_sync=1), ["too_few_replicas"]),
@@ -192,13 +211,44 @@ THREE_WANTED = load({"GRIDGOV_TOPIC_REPLICATION": "3"})
         (replace(STRONG, writable=False), ["unauthorised"]),
         (replace(STRONG, max_message_bytes=1_000), ["max.message.bytes"]),
         (replace(STRONG, partitions=1, max_message_bytes=1_000), ["partition", "max.message.bytes"]),
+        (replace(STRONG, settings={}), ["DescribeConfigs"]),
     ],
 )
-def test_what_is_weak_about_a_topic(topic: Topic, words: list[str]) -> None:
-    found = weaknesses(topic, THREE_WANTED)
+def test_what_is_to_be_mended_about_a_topic(topic: Topic, words: list[str]) -> None:
+    found = complaints(topic, THREE_WANTED)
 
     assert len(found) == len(words)
     assert all(word in told for word, told in zip(words, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "weak"),
+    [
+        ("cleanup.policy", "compact", True),
+        ("cleanup.policy", "compact,delete", True),
+        ("retention.ms", str(168 * HOUR - 1), True),
+        ("retention.ms", "0", True),
+        ("retention.ms", "-1", False),
+        ("retention.ms", str(9_000 * HOUR), False),
+        ("retention.bytes", "0", True),
+        ("retention.bytes", "1073741824", True),
+        ("unclean.leader.election.enable", "true", True),
+        ("compression.type", "zstd", False),
+        ("message.timestamp.type", "LogAppendTime", False),
+    ],
+)
+def test_a_setting_that_loses_messages_is_named_with_its_value(setting: str, value: str, weak: bool) -> None:
+    found = weaknesses(replace(STRONG, settings=SAFE | {setting: value}), THREE_WANTED)
+
+    assert len(found) == weak
+    assert all(f"{setting} {value}" in told for told in found)
+
+
+def test_how_long_messages_are_to_be_kept_is_configured() -> None:
+    day = replace(STRONG, settings=SAFE | {"retention.ms": str(24 * HOUR)})
+
+    assert weaknesses(day, load({"GRIDGOV_TOPIC_REPLICATION": "3", "GRIDGOV_TOPIC_RETENTION_HOURS": "24"})) == []
+    assert len(weaknesses(day, load({"GRIDGOV_TOPIC_REPLICATION": "3", "GRIDGOV_TOPIC_RETENTION_HOURS": "25"}))) == 1
 
 
 def test_a_single_broker_is_strong_enough_where_one_replica_is_wanted(
@@ -206,7 +256,39 @@ def test_a_single_broker_is_strong_enough_where_one_replica_is_wanted(
 ) -> None:
     topic = make(admin, name())
 
-    assert weaknesses(cluster.describe([topic])[topic], load({})) == []
+    assert complaints(cluster.describe([topic])[topic], load({})) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("cleanup.policy", "compact"),
+        ("retention.ms", "3600000"),
+        ("retention.bytes", "1000000"),
+        ("unclean.leader.election.enable", "true"),
+        ("max.message.bytes", "1000"),
+    ],
+)
+def test_a_real_topic_tells_its_weakness(cluster: Cluster, admin: KafkaAdminClient, setting: str, value: str) -> None:
+    topic = make(admin, name(), 3, **{setting: value})
+
+    [told] = weaknesses(cluster.describe([topic])[topic], load({}))
+
+    assert told.startswith(f"{setting} {value}")
+
+
+def test_what_we_create_is_as_configured_whatever_the_cluster_does_by_default(careless: Broker) -> None:
+    config = config_for(careless.bootstrap, GRIDGOV_TOPIC_RETENTION_HOURS="240")
+    ours, theirs = name(), name()
+    with closing(Cluster(config)) as cluster:
+        assert cluster.create([ours], partitions=3, replication=1, settings=made_with(config)) == {}
+        assert cluster.create([theirs], partitions=3, replication=1) == {}
+        until(lambda: all(one.partitions for one in cluster.describe([ours, theirs]).values()), "both are there")
+        found = cluster.describe([ours, theirs])
+
+    assert weaknesses(found[ours], config) == []
+    assert found[ours].settings["retention.ms"] == str(240 * HOUR)
+    assert [told.partition(" ")[0] for told in weaknesses(found[theirs], config)] == ["cleanup.policy", "retention.ms"]
 
 
 # ---- watching ----
@@ -217,7 +299,8 @@ class Watched:
 
     def __init__(self, config: Config) -> None:
         self._news = threading.Event()
-        self.watch = TopicWatch(Cluster(config), config, self._news.set)
+        self.weak: dict[str, int] = {}
+        self.watch = TopicWatch(Cluster(config), config, self._news.set, self._count)
 
     def sees(self, check: Callable[[TopicWatch], bool]) -> bool:
         while not check(self.watch):
@@ -225,6 +308,10 @@ class Watched:
                 return False
             self._news.clear()
         return True
+
+    def _count(self, topic: str, weak: int) -> None:
+        self.weak[topic] = weak
+        self._news.set()
 
 
 @pytest.fixture
@@ -264,6 +351,44 @@ def test_a_watch_creates_what_is_missing_when_it_may(kafka: Kafka, ask_often: No
     assert {watched.watch.topics[topic].partitions for topic in topics} == {2}
     assert set(topics) <= set(admin.list_topics())
     watched.watch.stop()
+
+
+def test_a_watch_tells_what_loses_messages_when_it_is_new(
+    watched: Watched, admin: KafkaAdminClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = make(admin, name(), retention_ms="1000")
+    sound = make(admin, name())
+    watched.watch.start([topic, sound])
+    assert watched.sees(lambda _: watched.weak.get(topic) == 1)
+
+    set_config(admin, topic, "cleanup.policy", "compact,delete")
+    assert watched.sees(lambda _: watched.weak[topic] == 2)
+    for setting, value in (("cleanup.policy", "delete"), ("retention.ms", "-1")):
+        set_config(admin, topic, setting, value)
+    assert watched.sees(lambda _: watched.weak[topic] == 0)
+    admin.create_partitions({topic: 4})
+    assert watched.sees(lambda _: watched.weak[topic] == 1)
+
+    told = [(one.msg, one.__dict__["topic"]) for one in caplog.records if one.name == "service.broker.topics"]
+    assert [word for word, _ in told if word != "topic mended"][:2] == ["topic weak", "topic weak"]
+    assert told[-2:] == [("topic weak", topic), ("partitions added", topic)]
+    assert {about for _, about in told} == {topic}
+    assert sound not in watched.weak
+
+
+def test_a_watch_tells_of_a_topic_made_anew(
+    watched: Watched, admin: KafkaAdminClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = make(admin, name())
+    watched.watch.start([topic])
+    assert watched.sees(lambda watch: watch.pause(topic) is None)
+
+    admin.delete_topics([topic])
+    assert watched.sees(lambda watch: watch.pause(topic) is PauseReason.MISSING)
+    make(admin, topic)
+    assert watched.sees(lambda watch: watch.pause(topic) is None)
+
+    assert [one.__dict__["topic"] for one in caplog.records if one.msg == "topic made anew"] == [topic]
 
 
 @left_to_the_collector
