@@ -80,6 +80,7 @@ class Gridgov:
             process = subprocess.Popen(
                 [self.binary, *(command or ("run",))],
                 env=self.environment(),
+                cwd=Path(self.binary).parents[2] if self.binary != GRIDGOV else None,  # the server imports from there
                 stdout=log,
                 stderr=log,
                 preexec_fn=die_with_parent,

@@ -49,7 +49,7 @@ class Shape:
 
 def post(path: str, body: bytes, content_type: str = "application/json") -> bytes:
     """The bytes of a POST with this body."""
-    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
