@@ -49,8 +49,8 @@ class Shape:
 
 def post(path: str, body: bytes, content_type: str = "application/json") -> bytes:
     """The bytes of a POST with this body."""
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def new_prefix() -> str:
