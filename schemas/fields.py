@@ -16,12 +16,14 @@ from marshmallow.types import ErrorMessages
 
 from schemas import wire
 from schemas.reasons import Reason
-from schemas.times import CANONICAL, EARLIEST_MS, LOCAL, RFC3339, parse_time
+from schemas.times import CANONICAL, EARLIEST_MS, TIME, parse_time
 
 T = TypeVar("T")
 Json = dict[str, Any]  # a JSON Schema
 
-CLEAN = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]*$"
+_PRINTED = r"[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]"
+CLEAN = f"^{_PRINTED}*$"
+CLEAN_AS_SENT = rf"^(?:{_PRINTED}|\r\n)*$"
 HTTPS = (
     r"https://(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
     r"(?:[/?#][A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?"
@@ -44,9 +46,10 @@ def flawed(reason: Reason, **params: object) -> ValidationError:
 
 
 class Leaf(fields.Field[T]):
-    """A field that checks everything in `_deserialize`."""
+    """A field that checks everything in `_deserialize`. `empty_is_nothing`: "" means that it was not given."""
 
     default_error_messages = _BUILT_IN
+    empty_is_nothing: ClassVar[bool] = False
 
     def _validate(self, value: Any) -> None:
         """Nothing is left to do; marshmallow would build an empty list of validators on each call."""
@@ -55,9 +58,16 @@ class Leaf(fields.Field[T]):
         """What JSON Schema 2020-12 can say of the value."""
         raise NotImplementedError
 
+    def as_sent(self) -> Json:
+        """The same of what a sender may write, where that is more than we pass on."""
+        return self.json_schema()
+
 
 class Text(Leaf[str]):
-    """A string of `least` to `most` characters, not blank if `least`; newline and tab are its only controls."""
+    """A string of `least` to `most` characters, not blank if `least`; newline and tab are its only controls.
+
+    CR LF, which every browser's text area sends, is read as one newline.
+    """
 
     def __init__(self, most: int, *, least: int = 0, **options: Any) -> None:
         super().__init__(**options)
@@ -67,23 +77,41 @@ class Text(Leaf[str]):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str):
             raise flawed(Reason.WRONG_TYPE, expected="string")
-        if len(value) > self.most:
+        text: str = value.replace("\r\n", "\n")
+        if len(text) > self.most:
             raise flawed(Reason.TOO_LONG, limit=self.most)
-        if self.least and len(value.strip()) < self.least:
+        if self.least and len(text.strip()) < self.least:
             raise flawed(Reason.TOO_SHORT, limit=self.least)
-        if value.isprintable():  # the ordinary case, at C speed
-            return value
-        if flaw := _unclean(value):
+        if text.isprintable():  # the ordinary case, at C speed
+            return text
+        if flaw := _unclean(text):
             raise ValidationError([flaw])
-        return value
+        return text
 
     def json_schema(self) -> Json:
         blank = {"minLength": self.least, "allOf": [{"pattern": r"\S"}]} if self.least else {}
         return {"type": "string", "maxLength": self.most, "pattern": CLEAN} | blank
 
+    def as_sent(self) -> Json:
+        """To JSON Schema CR LF is two characters; what keeps to that keeps to our limit."""
+        return self.json_schema() | {"pattern": CLEAN_AS_SENT}
+
+
+class Reference(Text):
+    """A text by which something is called elsewhere; an empty one calls nothing."""
+
+    empty_is_nothing = True
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
+        if value == "":
+            raise flawed(Reason.TOO_SHORT, limit=1)
+        return super()._deserialize(value)
+
 
 class Code(Leaf[str]):
     """A string that a pattern matches as a whole; the pattern means the same to Python and to ECMA-262."""
+
+    empty_is_nothing = True
 
     def __init__(self, pattern: str, **options: Any) -> None:
         super().__init__(**options)
@@ -104,6 +132,8 @@ class Code(Leaf[str]):
 class OneOf(Leaf[str]):
     """A word of a closed list, case included."""
 
+    empty_is_nothing = True
+
     def __init__(self, words: type[StrEnum], **options: Any) -> None:
         super().__init__(**options)
         self.choices = tuple(word.value for word in words)
@@ -121,7 +151,9 @@ class OneOf(Leaf[str]):
 
 
 class Moment(Leaf[int]):
-    """A time in any of the three spellings, as epoch milliseconds. A JSON number has no spelling: 1e3 is 1000."""
+    """A time in any spelling we know, as epoch milliseconds. A JSON number has no spelling: 1e3 is 1000."""
+
+    empty_is_nothing = True
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
         ms = _milliseconds(value)
@@ -130,8 +162,7 @@ class Moment(Leaf[int]):
         return ms
 
     def json_schema(self) -> Json:
-        spellings = [{"type": "string", "pattern": f"^{pattern}$"} for pattern in (RFC3339, LOCAL)]
-        return {"anyOf": [*spellings, {"type": "integer", "minimum": EARLIEST_MS}]}
+        return {"anyOf": [{"type": "string", "pattern": f"^{TIME}$"}, {"type": "integer", "minimum": EARLIEST_MS}]}
 
 
 class Instant(Leaf[str]):
@@ -165,6 +196,7 @@ class HttpsUrl(Leaf[str]):
     """An absolute https URL of ASCII characters without user info. Nobody fetches it."""
 
     most = 2048
+    empty_is_nothing = True
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> str:
         if not isinstance(value, str):
@@ -180,7 +212,10 @@ class HttpsUrl(Leaf[str]):
 
 
 class FreeObject(Leaf[dict[str, Any]]):
-    """Any JSON object of at most `most` bytes in its canonical spelling and `levels` levels, itself the first."""
+    """Any JSON object of at most `most` bytes in its canonical spelling and `levels` levels, itself the first.
+
+    What is in it is passed through: null, "" and all; but CR LF in its texts is read as one newline there too.
+    """
 
     def __init__(self, *, most: int, levels: int, **options: Any) -> None:
         super().__init__(**options)
@@ -190,11 +225,11 @@ class FreeObject(Leaf[dict[str, Any]]):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise flawed(Reason.WRONG_TYPE, expected="object")
-        if reasons := set(_inner_flaws(value, self.levels)):
-            raise ValidationError([Flaw(reason, self._limits(reason)) for reason in sorted(reasons)])
-        if len(wire.canonical(value)) > self.most:
-            raise flawed(Reason.TOO_LARGE, limit=self.most)
         passed: dict[str, Any] = wire.normal(value)
+        if reasons := set(_inner_flaws(passed, self.levels)):
+            raise ValidationError([Flaw(reason, self._limits(reason)) for reason in sorted(reasons)])
+        if len(wire.encode(passed)) > self.most:
+            raise flawed(Reason.TOO_LARGE, limit=self.most)
         return passed
 
     def _limits(self, reason: Reason) -> dict[str, object]:

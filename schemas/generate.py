@@ -11,7 +11,7 @@ from marshmallow import Schema, fields, missing
 from schemas import asyncapi
 from schemas.catalogue import Catalogue
 from schemas.event import EventSchema
-from schemas.fields import Closed, Items, Json, Leaf
+from schemas.fields import Closed, Code, Items, Json, Leaf, Text
 from schemas.openapi import document
 from schemas.report import SCHEMA
 
@@ -19,12 +19,12 @@ DIRECTORY = Path(__file__).parent / "generated"
 
 
 def json_schema(schema: Schema, *, closed: bool) -> Json:
-    """JSON Schema of an object. `closed` refuses unknown fields: right for senders, wrong for consumers."""
+    """JSON Schema of an object. `closed`: as senders may write it; else as consumers find it, who must expect more."""
     properties = {name: _field(field, closed=closed) for name, field in schema.load_fields.items()}
     required = [name for name, field in schema.load_fields.items() if field.required]
     return {
         "type": "object",
-        "description": (schema.__doc__ or "").strip(),
+        "description": " ".join((schema.__doc__ or "").split()),
         "properties": properties,
         **({"required": required} if required else {}),
         **({"additionalProperties": False} if closed else {}),
@@ -53,6 +53,8 @@ def _field(field: fields.Field[Any], *, closed: bool) -> Json:
     shape = _shape(field, closed=closed)
     if field.allow_none:
         shape = {"anyOf": [shape, {"type": "null"}]}
+    if closed and not field.required:
+        shape = _or_nothing(shape, field)
     if field.load_default is not missing:
         shape["default"] = field.load_default
     return shape | dict(field.metadata)
@@ -61,12 +63,38 @@ def _field(field: fields.Field[Any], *, closed: bool) -> Json:
 def _shape(field: fields.Field[Any], *, closed: bool) -> Json:
     match field:
         case Leaf():
-            return field.json_schema()
+            return field.as_sent() if closed else field.json_schema()
         case Items():
-            return {"type": "array", "maxItems": field.most, "items": _field(field.inner, closed=closed)}
+            items = _shape(field.inner, closed=closed) | dict(field.inner.metadata)
+            return {"type": "array", "maxItems": field.most, "items": items}
         case fields.Nested():
             return json_schema(field.schema, closed=closed)
     raise TypeError(f"no JSON Schema for {type(field).__name__}")
+
+
+def _or_nothing(shape: Json, field: fields.Field[Any]) -> Json:
+    """The shape, or what means that the field was not given; see `schemas.given`."""
+    if shape.get("required"):
+        return {"oneOf": [shape, {"type": "null"}, _says_nothing(field.schema)]}  # type: ignore[attr-defined]
+    shape = shape | {"type": [shape["type"], "null"]}
+    if "enum" in shape:
+        shape["enum"] = [*shape["enum"], "", None]
+    if isinstance(field, Code):
+        shape["pattern"] = f"^$|{shape['pattern']}"
+    return shape
+
+
+def _says_nothing(schema: Schema) -> Json:
+    """An object of nothing but fields that are not given, or of empty texts."""
+    leaves = {name: field for name, field in schema.load_fields.items() if isinstance(field, Leaf)}
+    ways = {
+        name: ["", None] if isinstance(leaf, Text) or leaf.empty_is_nothing else [None] for name, leaf in leaves.items()
+    }
+    return {
+        "type": "object",
+        "properties": {name: {"enum": way} for name, way in ways.items()},
+        "additionalProperties": False,
+    }
 
 
 def _pretty(value: Json) -> bytes:

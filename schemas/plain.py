@@ -42,6 +42,8 @@ class Plain:
             raise Doubt from error
         if not self._required <= taken.keys():
             raise Doubt
+        if not any(taken.values()):  # an object that says nothing
+            raise Doubt
         return self._defaults | taken
 
 

@@ -34,7 +34,7 @@ class Reason(StrEnum):
     # one field of a report: presence and type
     REQUIRED = "required", "缺少必填字段", "this field is required"
     UNKNOWN_FIELD = "unknown_field", "没有这个字段", "there is no such field"
-    NULL = "null", "不能为 null；没有值时请省略该字段", "must not be null; leave the field out instead"
+    NULL = "null", "列表中不能有 null；没有时请去掉该项", "a list must not hold null; leave the item out instead"
     WRONG_TYPE = "wrong_type", "类型错误，应为 {expected}", "wrong type, expected {expected}"
     # one field: its value
     TOO_LONG = "too_long", "过长，最多 {limit} 个字符", "too long, at most {limit} characters"
@@ -44,8 +44,8 @@ class Reason(StrEnum):
     OUT_OF_RANGE = "out_of_range", "超出范围 {least} 至 {most}", "out of range, from {least} to {most}"
     CONTROL_CHARACTER = (
         "control_character",
-        "含有控制字符（只允许换行和制表符）",
-        "contains a control character (only newline and tab are allowed)",
+        "含有控制字符（只允许换行和制表符；单独的 CR 也不行）",
+        "contains a control character (only newline and tab are allowed, no CR by itself)",
     )
     LONE_SURROGATE = "lone_surrogate", "含有不成对的代理码位", "contains a lone surrogate"
     NOT_FINITE = "not_finite", "必须是有限的数", "must be a finite number"

@@ -24,8 +24,10 @@ from schemas.fields import (
     Number,
     OneOf,
     Part,
+    Reference,
     Text,
 )
+from schemas.given import Given
 from schemas.plain import Doubt, Plain
 from schemas.reasons import Reason
 from schemas.times import format_time
@@ -54,7 +56,13 @@ class LocationSchema(Closed):
     """Where: as an address, in the district's grid, at a component, at a point."""
 
     rules: ClassVar[Json] = {
-        "dependentRequired": {name: list(others) for name, others in _TOGETHER.items()},
+        "oneOf": [  # all of a point, or nothing
+            {
+                "required": list(_TOGETHER),
+                "properties": {"x": {"type": "number"}, "y": {"type": "number"}, "crs": {"enum": list(Crs)}},
+            },
+            {"properties": {"x": {"type": "null"}, "y": {"type": "null"}, "crs": {"enum": ["", None]}}},
+        ],
         "if": {"properties": {"crs": {"enum": list(GEOGRAPHIC)}}, "required": ["crs"]},
         "then": _within(_LONGITUDE, _LATITUDE),
         "else": _within(_METRES, _METRES),
@@ -90,7 +98,7 @@ class AttachmentSchema(Closed):
 class HandlerSchema(Closed):
     """The unit that deals with the case."""
 
-    unit_code = Text(64, metadata=says("处置单位代码", "code of the unit"))
+    unit_code = Reference(64, metadata=says("处置单位代码", "code of the unit"))
     unit_name = Text(100, metadata=says("处置单位名称", "name of the unit"))
 
 
@@ -102,11 +110,24 @@ class ReporterSchema(Closed):
 
 
 class ReportSchema(Closed):
-    """One message of the platform about a case."""
+    """One message of the platform about a case.
+
+    An optional field that is null was not given; nor was a code, a word of a list or a reference that is "", nor an
+    object in which nothing is given.
+    """
 
     rules: ClassVar[Json] = {
         "if": {"properties": {"stage": {"const": Stage.REPORTED}}, "required": ["stage"]},
-        "then": {"required": ["location"]},
+        "then": {
+            "required": ["location"],
+            "properties": {
+                "location": {
+                    "type": "object",
+                    "required": ["address"],
+                    "properties": {"address": {"type": "string", "minLength": 1}},
+                }
+            },
+        },
     }
     report_id = Code(
         IDENTIFIER, required=True, metadata=says("上报编号；同一发送方内的幂等键", "idempotency key within the sender")
@@ -122,9 +143,10 @@ class ReportSchema(Closed):
     occurred_at = Moment(
         required=True,
         metadata=says(
-            "该环节发生的时间：带时区的 RFC 3339、yyyy-MM-dd HH:mm:ss（北京时间）或毫秒时间戳；不得超前 5 分钟以上",
-            "when that stage happened: RFC 3339 with an offset, yyyy-MM-dd HH:mm:ss (Asia/Shanghai) or epoch "
-            "milliseconds; at most 5 minutes ahead",
+            "该环节发生的时间：带时区的 RFC 3339（时区也可写作 +0800、+08），不带时区的为北京时间，或毫秒时间戳；"
+            "不得超前 5 分钟以上",
+            "when that stage happened: RFC 3339 (the offset also as +0800 or +08), without an offset in Asia/Shanghai, "
+            "or epoch milliseconds; at most 5 minutes ahead",
         ),
     )
     location = Part(LocationSchema, metadata=says("位置；上报时必填", "where; required when stage is reported"))
@@ -202,22 +224,17 @@ def digest(canonical: Mapping[str, Any]) -> bytes:
 
 SCHEMA = ReportSchema()
 PLAIN = Plain(SCHEMA)
+GIVEN = Given(SCHEMA)
 
 
 def load(data: object, *, now_ms: int) -> Report:
     """The report in a parsed JSON value. Raises Invalid with every problem of it at once, by pointer."""
-    try:
-        plain = PLAIN(data)
-        if not any(_across_fields(plain, plain, now_ms)):
-            return _report(plain)
-    except Doubt:
-        pass
     problems: list[Problem] = []
     try:
-        valid: dict[str, Any] = SCHEMA.load(data)  # type: ignore[arg-type]  # anything else is one of the problems
-    except ValidationError as error:
-        valid = error.valid_data  # type: ignore[assignment]  # always the dict of what was right
-        problems = list(_problems(error.messages))
+        valid = PLAIN(data)
+    except Doubt:
+        data = GIVEN(data)
+        valid, problems = _looked_at(data)
     problems += _across_fields(valid, data, now_ms)
     if problems:
         problems.sort(key=lambda problem: problem.pointer)
@@ -225,6 +242,19 @@ def load(data: object, *, now_ms: int) -> Report:
             problems[MOST_PROBLEMS:] = [Problem("", Reason.TOO_MANY_PROBLEMS, {"limit": MOST_PROBLEMS})]
         raise Invalid(tuple(problems))
     return _report(valid)
+
+
+def _looked_at(given: Any) -> tuple[dict[str, Any], list[Problem]]:
+    """What is right in it, and what is wrong."""
+    try:
+        return PLAIN(given), []
+    except Doubt:
+        pass
+    try:
+        return SCHEMA.load(given), []
+    except ValidationError as error:
+        valid: dict[str, Any] = error.valid_data  # type: ignore[assignment]  # always the dict of what was right
+        return valid, list(_problems(error.messages))
 
 
 def geographic_xy(report: Report) -> tuple[float, float] | None:

@@ -8,30 +8,26 @@ EARLIEST_MS = 946_684_800_000  # 2000-01-01T00:00:00Z: before it, the sender's c
 
 _DAY = "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
 _CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"  # no 24:00 and no leap second: a POSIX time has neither
-_OFFSET = "(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-RFC3339 = rf"({_DAY})[Tt ]({_CLOCK})(?:\.([0-9]{{1,9}}))?({_OFFSET})"  # 5.6 allows lower case, and a space for T
-LOCAL = f"({_DAY}) ({_CLOCK})"  # yyyy-MM-dd HH:mm:ss
+_OFFSET = "(?:[Zz]|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"  # RFC 3339 has +08:00; Java also writes +0800 and +08
+TIME = rf"({_DAY})[Tt ]({_CLOCK})(?:\.([0-9]{{1,9}}))?({_OFFSET})?"  # RFC 3339 allows lower case, and a space for T
 CANONICAL = rf"{_DAY}T{_CLOCK}\.[0-9]{{3}}Z"
 
-_RFC3339 = re.compile(RFC3339)
-_LOCAL = re.compile(LOCAL)
+_TIME = re.compile(TIME)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, and `Z` says so
 _SHANGHAI = "+08:00"  # no daylight saving since 1991, so no time zone database
 
 
 def parse_time(text: str) -> int:
-    """Milliseconds of an RFC 3339 time, or of a bare `yyyy-MM-dd HH:mm:ss` in Shanghai. Digits after ms are cut.
+    """Milliseconds of an RFC 3339 time; without an offset it is of the clocks in Shanghai. Digits after ms are cut.
 
     Raises ValueError for any other text and for days that no calendar has.
     """
-    if full := _RFC3339.fullmatch(text):
-        day, clock, fraction, offset = full.groups()
-    elif bare := _LOCAL.fullmatch(text):
-        day, clock, fraction, offset = *bare.groups(), None, _SHANGHAI
-    else:
+    spelt = _TIME.fullmatch(text)
+    if not spelt:
         raise ValueError("not a time")
+    day, clock, fraction, offset = spelt.groups()
     seconds = int(datetime.fromisoformat(f"{day}T{clock}+00:00").timestamp())
-    return (seconds - _offset_seconds(offset)) * 1000 + int(((fraction or "") + "000")[:3])
+    return (seconds - _offset_seconds(offset or _SHANGHAI)) * 1000 + int(((fraction or "") + "000")[:3])
 
 
 @lru_cache(maxsize=64)  # all reports of a batch were received at once, and many happened in the same second
@@ -43,5 +39,5 @@ def format_time(ms: int) -> str:
 def _offset_seconds(offset: str) -> int:
     if offset in "Zz":
         return 0
-    seconds = int(offset[1:3]) * 3600 + int(offset[4:]) * 60
+    seconds = int(offset[1:3]) * 3600 + int(offset[3:].removeprefix(":") or 0) * 60
     return -seconds if offset[0] == "-" else seconds

@@ -50,7 +50,7 @@ def split_ndjson(body: bytes) -> list[bytes]:
 
 
 def canonical(value: Any) -> bytes:
-    """The one spelling of a JSON value: keys sorted, no spaces, integral numbers as integers.
+    """The one spelling of a JSON value: keys sorted, no spaces, integral numbers as integers, newlines as LF.
 
     Raises TypeError for what is not JSON, or an integer beyond 64 bits, or more than 254 levels.
     """
@@ -63,10 +63,12 @@ def encode(value: Any) -> bytes:
 
 
 def normal(value: Any) -> Any:
-    """The same value with every integral float that fits 64 bits as an int, so that 1, 1.0 and 1e0 are one number."""
+    """The same value with integral floats that fit 64 bits as ints (1, 1.0 and 1e0 are one number), CR LF as LF."""
     match value:
         case float() if value.is_integer() and -(2.0**63) <= value < 2.0**64:
             return int(value)
+        case str():
+            return value.replace("\r\n", "\n")
         case dict():
             return {key: normal(item) for key, item in value.items()}
         case list():

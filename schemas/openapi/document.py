@@ -38,8 +38,15 @@ mend it first.
 UTF-8 JSON，不压缩，必须带 `Content-Length`：分块（chunked）请求体以 `400 bad_length` 拒绝。\
 单份上报至多 256 KiB；一批至多 2 MiB、1,000 份。未知字段与重复的键会被拒绝。
 
+没有值的可选字段可以省略，也可以写 `null`；代码、取值固定的词和引用还可以写 `""`。三种写法是同一份上报。\
+各项均无值的对象等于省略。必填字段写 `null` 即 `required`。文本中的 CR LF 读作一个换行。
+
 UTF-8 JSON, not compressed, with a `Content-Length`: a chunked body is refused with `400 bad_length`. \
 One report at most 256 KiB; a batch at most 2 MiB and 1,000 reports. Unknown fields and duplicate keys are refused.
+
+An optional field that has no value may be left out or be `null`; a code, a word of a list or a reference may also be \
+`""`. All of these are the same report. An object in which nothing is given counts as left out. A required field \
+that is `null` is `required`. CR LF in a text is read as one newline.
 
 ## 错误 / Errors
 
