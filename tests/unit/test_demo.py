@@ -73,8 +73,12 @@ def test_every_report_is_urgent_and_of_the_campaign() -> None:
     assert {(r["campaign"]["name"], r["campaign"]["level"]) for r in REPORTS} == {("第三届进博会", "一级")}
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_every_case_is_told_whole_and_approved(case: list[Report]) -> None:
+def test_every_case_is_told_whole_and_approved() -> None:
+    for case in CASES.values():
+        told_whole_and_approved(case)
+
+
+def told_whole_and_approved(case: list[Report]) -> None:
     assert stages(case)[0] == "reported"
     assert stages(case)[-2:] == ["finished", "approved"]
     assert [stage for stage in stages(case) if stage in {"dispatched", "arrived"}] == ["dispatched", "arrived"]
@@ -84,10 +88,14 @@ def test_every_case_is_told_whole_and_approved(case: list[Report]) -> None:
     assert numbers == [f"ciie2020-{case[0]['case_id']}-{n:02d}" for n in range(1, len(case) + 1)]
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_every_standard_is_met(case: list[Report]) -> None:
-    kind, category = case[0]["kind"], case[0]["category"]
+def test_every_standard_is_met() -> None:
     catalogue = Catalogue.load()
+    for case in CASES.values():
+        met(case, catalogue)
+
+
+def met(case: list[Report], catalogue: Catalogue) -> None:
+    kind, category = case[0]["kind"], case[0]["category"]
     completion, arrival = (catalogue.limit(kind, standard, category) for standard in ("completion", "arrival"))
     assert completion is not None
     assert 0 < seconds_to(case, "arrived") < seconds_to(case, "finished", -1) <= completion

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 from pathlib import Path
 from typing import Any
 
 import click
+import pytest
 import yaml
 
 from service import config
@@ -31,6 +33,20 @@ def test_compose_sets_options_that_are_right_together() -> None:
 def test_compose_runs_commands_that_exist() -> None:
     assert [COMPOSE["services"][name]["command"][0] in COMMANDS for name in ("web", "relay")] == [True, True]
     assert set(re.findall(r"gridgov (\w+)", COMPOSE["services"]["key"]["command"][0])) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").glob("*.service")), ids=lambda path: path.stem)
+def test_systemd_runs_commands_and_sets_options_that_exist(unit: Path) -> None:
+    read = configparser.ConfigParser(strict=False, interpolation=None)
+    read.optionxform = str  # type: ignore[assignment, method-assign]  # systemd's keys have capitals
+    read.read_string(unit.read_text(encoding="utf-8"))
+    program, command = read["Service"]["ExecStart"].split()
+    assert (Path(program).name, command) == ("gridgov", unit.stem.removeprefix("gridgov-"))
+    assert command in COMMANDS
+    name, _, value = read["Service"]["Environment"].partition("=")
+    assert name in {config.env_name(option) for option in config.options()}
+    assert value == f"/var/lib/{read['Service']['StateDirectory']}"
+    assert read["Service"]["Restart"] == "always"
 
 
 def test_every_file_that_compose_mounts_or_builds_is_there() -> None:
