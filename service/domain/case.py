@@ -149,7 +149,9 @@ class Case:
 
     @property
     def reopenings(self) -> int:
-        return sum(fact.stage == Stage.RETURNED for fact in self.facts)
+        if Stage.RETURNED not in self.first:
+            return 0
+        return sum(fact.stage is Stage.RETURNED for fact in self.facts)
 
     @property
     def was_reported(self) -> bool:
@@ -228,7 +230,7 @@ def apply(case: Case | None, fact: Fact) -> Case:
         return case
     facts = list(case.facts)
     insort(facts, fact)
-    return replace(case, facts=tuple(facts))
+    return Case(case.case_id, tuple(facts), case.counted, case.measured, case.forgotten)
 
 
 def essence(case: Case) -> Case:
@@ -277,5 +279,9 @@ def load(state: Mapping[str, Any]) -> Case:
 
 def _fact(case_id: str, *row: Any) -> Fact:
     (*said, stage, supervision, campaign) = row
-    level = None if supervision is None else Supervision(supervision)
-    return Fact._make((case_id, *said, Stage(stage), level, Campaign(*campaign) if campaign else None))
+    level = None if supervision is None else _LEVELS[supervision]
+    return Fact._make((case_id, *said, _STAGES[stage], level, Campaign(*campaign) if campaign else None))
+
+
+_STAGES = {stage.value: stage for stage in Stage}
+_LEVELS = {level.value: level for level in Supervision}

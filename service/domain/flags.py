@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
-from itertools import pairwise
 
 from schemas.words import Stage
 from service.domain.case import Case, Fact
@@ -69,10 +68,21 @@ def _happened_out_of_order(case: Case) -> bool:
     finish, returned = first.get(Stage.FINISHED), first.get(Stage.RETURNED)
     if returned is not None and (finish is None or finish > returned):
         return True
-    times = [first[stage].occurred_at for stage in _PROCESS if stage in first]
-    return any(later < earlier for earlier, later in pairwise(times))
+    last = 0
+    for stage in _PROCESS:
+        if (fact := first.get(stage)) is not None:
+            if fact.occurred_at < last:
+                return True
+            last = fact.occurred_at
+    return False
 
 
 def _came_out_of_order(facts: Iterable[Fact]) -> bool:
-    receipts = [(fact.received_at, fact.seq) for fact in facts if fact.stage not in _COMMENTS]
-    return any(later < earlier for earlier, later in pairwise(receipts))
+    last = (0, 0)
+    for fact in facts:
+        if fact.stage not in _COMMENTS:
+            came = (fact.received_at, fact.seq)
+            if came < last:
+                return True
+            last = came
+    return False

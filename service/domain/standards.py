@@ -100,12 +100,15 @@ class Assessment:
         # When `judged` will next change something if no fact comes: never before, and then certainly; 0 is at once.
         # The rules are part of the answer: under other limits, grace or clock starts, assess again.
         self.next_due_ms: int | None = min(untold, default=None)
+        self._flags: tuple[CaseFlag, ...] | None = None  # worked out when asked for
 
     @property
     def flags(self) -> tuple[CaseFlag, ...]:
         """What is odd about the case, in the order of `CaseFlag`."""
-        stands = any(one.counted is not None and one.verdict is None for one in self.standards.values())
-        return flags(self.case, self.started, outcome_stands=stands)
+        if self._flags is None:
+            stands = any(one.counted is not None and one.verdict is None for one in self.standards.values())
+            self._flags = flags(self.case, self.started, outcome_stands=stands)
+        return self._flags
 
     def is_due(self, now_ms: int) -> bool:
         """Whether a sweep would tell something of the case."""
