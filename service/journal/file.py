@@ -35,8 +35,7 @@ class JournalFile:
             db.executemany("INSERT OR IGNORE INTO meta VALUES(?, ?)", [("journal_id", uuid.uuid4().hex), *_ZEROES])
             [row] = db.execute("SELECT value FROM meta WHERE key='journal_id'").fetchall()
             self.journal_id = str(row[0])
-        self.directory, self._path = directory, directory / "journal.sqlite3"
-        self._inode = self._path.stat().st_ino
+        self.directory = directory
         self.room = Marks(directory, limit)
 
     @property
@@ -46,10 +45,7 @@ class JournalFile:
 
     def replaced(self) -> bool:
         """Whether another file stands in the journal's place: this one was set aside, or moved away."""
-        try:
-            return self._path.stat().st_ino != self._inode
-        except FileNotFoundError:
-            return True
+        return self._store.replaced()
 
     def still_here(self) -> None:
         """Raise `JournalBroken` when it was replaced: what is written now nobody will publish."""

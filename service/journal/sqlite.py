@@ -30,6 +30,10 @@ class JournalCorrupt(JournalBroken):
     """The file itself is damaged: it will not be better after a restart, as after an I/O error it may."""
 
 
+class JournalMissing(JournalUnavailable):
+    """There is no file in this one's place."""
+
+
 def mapped(error: apsw.Error) -> JournalError:
     """Ours for SQLite's: what the caller may do about it.
 
@@ -47,7 +51,7 @@ def mapped(error: apsw.Error) -> JournalError:
 
 
 class Store:
-    """One database file in `directory` (0700, files 0600), made there with `schema` if it is missing.
+    """One database file in `directory` (0700, files 0600), made there with `schema` if it is missing and `make`.
 
     An older one, of a version in `upgrades`, is brought to `version` before anything else, in one transaction.
 
@@ -67,19 +71,21 @@ class Store:
         flush: bool,
         upgrades: Mapping[int, str] = MappingProxyType({}),
         wal_pages: int = 1000,
+        make: bool = True,
     ) -> None:
         found = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
         if found < OLDEST_SAFE:
             raise JournalBroken(f"SQLite {apsw.sqlite_lib_version()} can lose committed rows; apsw >= 3.51.3 is needed")
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = path = directory / f"{name}.sqlite3"
+        if make:
+            _make(path)
+        try:
+            self._inode = path.stat().st_ino
+        except FileNotFoundError as error:
+            raise JournalMissing(f"there is no {path}") from error
         self._lock_fd = os.open(directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._writing, self._reading = threading.Lock(), threading.Lock()
         self._wal_pages = wal_pages
-        path = directory / f"{name}.sqlite3"
-        # Only where there is none. Closing a file that this process has open already, through SQLite, would drop the
-        # locks that SQLite has on it: POSIX locks end with whichever handle is closed first.
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         try:
             self._db = _connect(path, flush=flush)
             self._db.wal_autocheckpoint(wal_pages)
@@ -139,6 +145,20 @@ class Store:
             self._reader.close()
             self._db.close()
             os.close(self._lock_fd)
+
+    def replaced(self) -> bool:
+        """Whether another file stands in this one's place, or none: it was moved away, and nobody else sees it."""
+        try:
+            return self._path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
+    def still_here(self) -> None:
+        """Raise `JournalMissing` or `JournalBroken` when it was replaced: what is written now nobody will read."""
+        if self.replaced():
+            if not self._path.exists():
+                raise JournalMissing(f"{self._path} is gone; put it back, or restart to begin anew")
+            raise JournalBroken(f"another file stands in the place of {self._path}")
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -213,6 +233,14 @@ def unfit(directory: Path) -> str | None:
         if kind in _VOLATILE:
             return f"{kind} does not survive a restart; use a disk or volume, or GRIDGOV_ALLOW_VOLATILE=yes for a test"
     return None
+
+
+def _make(path: Path) -> None:
+    """An empty file, where there is none. Closing a file that this process has open already, through SQLite, would drop
+    the locks that SQLite has on it: POSIX locks end with whichever handle is closed first."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _connect(path: Path, *, flush: bool) -> Db:
