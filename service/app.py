@@ -112,7 +112,7 @@ def web() -> Flask:
     probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
     ops.serve(probes, config.metrics_host, config.web_metrics_port)
     gate = Gate(_keys(config))
-    cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules), journal, rules)
+    cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules, make=False), journal, rules)
     app = Api(intake, journal, gate, catalogue, metrics).app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
     _collect_seldom()
     return app

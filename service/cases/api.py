@@ -1,8 +1,10 @@
 """`GET /v1/cases` and `GET /v1/cases/{case_id}`: cases as their reports tell them, to whom they concern."""
 
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -18,6 +20,7 @@ from service.domain.standards import Rules
 from service.domain.view import view
 from service.intake.edge import Gate, Refusal, reply
 from service.intake.keys import Principal, Role
+from service.journal.sqlite import JournalMissing
 from service.ports import Feed
 
 ROUTES = ("/v1/cases", "/v1/cases/<case_id>")
@@ -36,37 +39,51 @@ class CaseReader:
     """What is known of cases now. Opens the casebook when first asked: intake must not depend on it."""
 
     def __init__(self, open_casebook: Callable[[], Casebook], journal: Feed, rules: Rules) -> None:
+        """`open_casebook` raises `JournalMissing` where there is none: the relay makes it, a reader never does."""
         self._open, self._journal, self._rules = open_casebook, journal, rules
+        self._reading = threading.Lock()
         self._opened: Casebook | None = None
 
     def one(self, case_id: str, sender: str | None) -> dict[str, Any] | None:
         """The body of `GET /v1/cases/{case_id}`; None when there is none this sender has reported on."""
-        as_of, now = self._as_of(), _now()
-        case = self._casebook.case(case_id, sender)
+        now = _now()
+        with self._casebook() as book:
+            as_of = self._as_of(book, now)
+            case = book.case(case_id, sender) if book else None
         return self._shown(case, now, as_of) if case else None
 
     def some(self, wanted: Search, after: str, limit: int) -> dict[str, Any]:
         """The body of `GET /v1/cases`; `next` is the cursor of the next page, None on the last one."""
-        as_of, now = self._as_of(), _now()
-        found = self._casebook.search(wanted, now_ms=now, after=after, limit=limit + 1)
+        now = _now()
+        with self._casebook() as book:
+            as_of = self._as_of(book, now)
+            found = book.search(wanted, now_ms=now, after=after, limit=limit + 1) if book else []
         shown = [self._shown(case, now, as_of) for case in found[:limit]]
         return {"cases": shown, "next": found[limit - 1].case_id if len(found) > limit else None, "as_of": as_of}
 
     def _shown(self, case: Case, now: int, as_of: str) -> dict[str, Any]:
         return view(case, now, self._rules) | {"as_of": as_of}
 
-    def _as_of(self) -> str:
+    def _as_of(self, book: Casebook | None, now: int) -> str:
         """The moment up to which reports are folded in. Asked before the cases are read, so never too late."""
-        now, meta = _now(), self._casebook.meta()
+        _, gone = self._journal.marks()
+        meta = book.meta() if book else {}
         cursor = meta.get("cursor", 0) if meta.get("journal_id") == self._journal.journal_id else 0
-        waiting = self._journal.after(cursor, 1)
-        return format_time(min([now, *(report.received_at for report in waiting)]))
+        if cursor < gone:  # an old copy, or a new one: the journal cannot tell any more what it lacks
+            return format_time(meta.get("as_of", 0))
+        return format_time(min([now, *(report.received_at for report in self._journal.after(cursor, 1))]))
 
-    @property
-    def _casebook(self) -> Casebook:
-        if self._opened is None:
-            self._opened = self._open()
-        return self._opened
+    @contextmanager
+    def _casebook(self) -> Iterator[Casebook | None]:
+        """The one that is there now, for one answer; None where there is none."""
+        with self._reading:  # they would wait for each other at the connection all the same
+            if self._opened is not None and self._opened.replaced():
+                self._opened.close()
+                self._opened = None
+            if self._opened is None:
+                with suppress(JournalMissing):
+                    self._opened = self._open()
+            yield self._opened
 
 
 def blueprint(reader: CaseReader, gate: Gate) -> Blueprint:

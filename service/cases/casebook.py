@@ -104,10 +104,10 @@ class Changes:
 
 
 class Casebook(CaseIndex):
-    """The casebook in `directory`, made there if it is missing. Every method may raise `JournalError`."""
+    """The casebook in `directory`, made there if it is missing and `make`. Every method may raise `JournalError`."""
 
-    def __init__(self, directory: Path, rules: Rules) -> None:
-        self._store = Store(directory, "cases", schema=_SCHEMA, version=SCHEMA_VERSION, flush=True)
+    def __init__(self, directory: Path, rules: Rules, *, make: bool = True) -> None:
+        self._store = Store(directory, "cases", schema=_SCHEMA, version=SCHEMA_VERSION, flush=True, make=make)
         self._rules = rules
 
     def close(self) -> None:
@@ -116,11 +116,20 @@ class Casebook(CaseIndex):
 
     @contextmanager
     def changing(self) -> Iterator[Changes]:
-        """One transaction, flushed: the fold relies on it before it lets the journal drop a row."""
+        """One transaction, flushed and in the file that others read: the fold then lets the journal drop rows."""
         with self._store.transaction() as db:
             changes = Changes(db, self._rules)
             yield changes
             changes.save()
+        self.still_here()
+
+    def replaced(self) -> bool:
+        """Whether another casebook stands in this one's place, or none."""
+        return self._store.replaced()
+
+    def still_here(self) -> None:
+        """Raise `JournalMissing` or `JournalBroken` when it was replaced."""
+        self._store.still_here()
 
     def meta(self) -> dict[str, Any]:
         """What the fold remembers."""

@@ -114,6 +114,7 @@ class CaseFold:
 
     def turn(self) -> bool:
         """Fold what has come, sweep what is due; whether there is surely more to fold."""
+        self._casebook.still_here()
         as_of = self._clock()  # before the journal is read: what is accepted by then is folded, unless there is more
         messages = self._journal.after(self._cursor, FOLD_MESSAGES)
         more = len(messages) == FOLD_MESSAGES

@@ -172,11 +172,17 @@ def test_as_of_goes_on_and_never_past_a_report_that_is_not_folded(tmp_path: Path
         assert own.post(report("too"))[0] == 202
         for _ in range(2):
             assert listed(own) == {"cases": [], "next": None, "as_of": receipt["received_at"]}
-        own.start("relay")
+        relay = own.start("relay")
         until(lambda: ids(listed(own)) == ["20201104too", "20201104waits"], "they are folded")
         body = listed(own)
         assert body["as_of"] > receipt["received_at"]
         assert case(own, "20201104too")["as_of"] >= body["as_of"]
+        relay.terminate()
+        relay.wait(20)
+        for file in list(own.data_dir.glob("cases.sqlite3*")):
+            file.rename(file.with_name(f"away-{file.name}"))
+        assert listed(own) == {"cases": [], "next": None, "as_of": receipt["received_at"]}
+        assert not list(own.data_dir.glob("cases.sqlite3*")), "a reader makes no casebook"
     finally:
         own.stop()
 
