@@ -4,22 +4,30 @@ Written by the fold alone (`service.cases.fold`, in the relay's leader); read by
 whole state, and beside it, derived when it is saved, the few columns by which cases are looked for and counted.
 """
 
-from collections import Counter
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from traceback import extract_tb
+from typing import Any, TypeVar
 
-import orjson
+from service.cases.changes import Changes, Item, named
+from service.cases.search import CaseIndex
+from service.domain.standards import Rules
+from service.journal.sqlite import Db, RowRefused, Store
+from service.ports import Entry, JournalError
 
-from schemas.words import Stage, Standard
-from service.cases.search import CaseIndex, Labels
-from service.domain import case as domain
-from service.domain.standards import Assessment, Rules, horizon_ms
-from service.journal.sqlite import Db, Store
+log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
+SCHEMA_VERSION = 2
+# What could not be worked in, as it came: a report, or (without sender and report_id) a case that is in the book.
+_ASIDE = """
+CREATE TABLE aside(
+  id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, case_id TEXT NOT NULL, received_at INTEGER NOT NULL,
+  sender TEXT NOT NULL, report_id TEXT NOT NULL, fact BLOB, value BLOB, UNIQUE(case_id, sender, report_id));
+"""
+_UPGRADES = {1: _ASIDE}
+_SCHEMA = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE totals(name TEXT, labels TEXT, n REAL NOT NULL, PRIMARY KEY(name, labels)) WITHOUT ROWID;
 CREATE TABLE senders(sender TEXT, case_id TEXT, PRIMARY KEY(sender, case_id)) WITHOUT ROWID;
@@ -44,70 +52,17 @@ CREATE INDEX by_supervision ON cases(supervision, case_id);
 CREATE INDEX by_campaign ON cases(campaign, case_id) WHERE campaign IS NOT NULL;
 CREATE INDEX by_report ON cases(reported_at);
 CREATE INDEX strippable ON cases(touched_at) WHERE is_open=0 AND stripped=0 AND due IS NULL;
-"""
-_COLUMNS = (
-    *("case_id", "kind", "major", "category", "phase", "progress", "is_open", "supervision", "campaign"),
-    *("campaign_phase", "reported_at", "approved", "reopenings", "arrival", "completion", "arrival_deadline"),
-    *("arrival_soon", "completion_deadline", "completion_soon", "due", "touched_at", "stripped", "state"),
-)
-# Not INSERT OR REPLACE: an update touches only the indexes whose columns have changed.
-_SAVE = (
-    f"INSERT INTO cases({', '.join(_COLUMNS)}) VALUES({', '.join('?' * len(_COLUMNS))})"
-    f" ON CONFLICT(case_id) DO UPDATE SET {', '.join(f'{name}=excluded.{name}' for name in _COLUMNS[1:])}"
-)
-
-_COUNT = "INSERT INTO totals VALUES(?1, ?2, ?3) ON CONFLICT(name, labels) DO UPDATE SET n=n+?3"
-
-
-class Changes:
-    """What one transaction of the casebook will change. Cases read once stay at hand; all is written at its end."""
-
-    def __init__(self, db: Db, rules: Rules) -> None:
-        self._db, self._rules = db, rules
-        self._cases: dict[str, Assessment | None] = {}
-        self._changed: dict[str, bool] = {}  # case_id → whether it was stripped
-        self._counts: Counter[tuple[str, Labels]] = Counter()
-        self._senders: set[tuple[str, str]] = set()
-        self._meta: dict[str, int | str] = {}
-
-    def get(self, case_id: str) -> Assessment | None:
-        """The case as it is now."""
-        if case_id not in self._cases:
-            row = self._db.execute("SELECT state FROM cases WHERE case_id=?", (case_id,)).fetchone()
-            self._cases[case_id] = Assessment(domain.load(orjson.loads(row[0])), self._rules) if row else None
-        return self._cases[case_id]
-
-    def put(self, assessed: Assessment, *, stripped: bool = False) -> None:
-        """The case as it is from now on."""
-        self._cases[assessed.case.case_id] = assessed
-        self._changed[assessed.case.case_id] = stripped
-
-    def count(self, name: str, labels: Labels, n: float = 1) -> None:
-        """Add to a total."""
-        self._counts[name, labels] += n  # type: ignore[assignment]  # of seconds, too
-
-    def note_sender(self, sender: str, case_id: str) -> None:
-        """Remember that this sender has reported on the case."""
-        self._senders.add((sender, case_id))
-
-    def remember(self, **meta: int | str) -> None:
-        """Set what the fold must find again: `cursor`, `as_of`, …"""
-        self._meta |= meta
-
-    def save(self) -> None:
-        """Write it all."""
-        rows = (_row(case, stripped) for id_, stripped in self._changed.items() if (case := self._cases[id_]))
-        self._db.executemany(_SAVE, rows)
-        self._db.executemany("INSERT OR IGNORE INTO senders VALUES(?, ?)", self._senders)
-        self._db.executemany(_COUNT, ((name, orjson.dumps(on).decode(), n) for (name, on), n in self._counts.items()))
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", self._meta.items())
+{_ASIDE}"""
+T = TypeVar("T", bound=Item)
 
 
 class Casebook(CaseIndex):
     """The casebook in `directory`, made there if it is missing and `make`. Every method may raise `JournalError`."""
 
     def __init__(self, directory: Path, rules: Rules, *, make: bool = True) -> None:
-        self._store = Store(directory, "cases", schema=_SCHEMA, version=SCHEMA_VERSION, flush=True, make=make)
+        self._store = Store(
+            directory, "cases", schema=_SCHEMA, version=SCHEMA_VERSION, upgrades=_UPGRADES, flush=True, make=make
+        )
         self._rules = rules
 
     def close(self) -> None:
@@ -123,6 +78,32 @@ class Casebook(CaseIndex):
             changes.save()
         self.still_here()
 
+    def each(
+        self,
+        items: Sequence[T],
+        work: Callable[[Changes, T], None],
+        finish: Callable[[Changes], None] = lambda _: None,
+    ) -> None:
+        """`work` on every item, then `finish`, in one transaction.
+
+        An item that fails, or whose case cannot be saved then, is set aside and leaves nothing else behind: what is
+        wrong with one case must not keep the others waiting.
+        """
+        try:
+            with self.changing() as changes:
+                for item in items:
+                    work(changes, item)
+                finish(changes)
+        except Exception as error:
+            if not _its_own(error):
+                raise
+            with self._store.transaction() as db:
+                changes = Changes(db, self._rules)
+                for item in items:  # each by itself: it is not known which one it was
+                    self._alone(changes, item, work, db)
+                finish(changes)
+                changes.save()
+
     def replaced(self) -> bool:
         """Whether another casebook stands in this one's place, or none."""
         return self._store.replaced()
@@ -134,6 +115,13 @@ class Casebook(CaseIndex):
     def meta(self) -> dict[str, Any]:
         """What the fold remembers."""
         return dict(self._store.read("SELECT key, value FROM meta"))
+
+    def aside(self, after: int, limit: int) -> tuple[int, list[Entry | str]]:
+        """Some of what was set aside, in order, and where there may be more."""
+        sql = f"SELECT id, {', '.join(Entry._fields)} FROM aside WHERE id>? ORDER BY id LIMIT ?"
+        rows = self._store.read(sql, (after, limit))
+        entries = [Entry._make(row) for _, *row in rows]
+        return (rows[-1][0] if rows else after), [one if one.report_id else one.case_id for one in entries]
 
     def due(self, now_ms: int, limit: int) -> list[str]:
         """Cases that the sweep must judge by now, longest due first."""
@@ -153,35 +141,24 @@ class Casebook(CaseIndex):
         )
         return [case_id for (case_id,) in self._store.read(sql, (before_ms, limit))]
 
+    def _alone(self, changes: Changes, item: T, work: Callable[[Changes, T], None], db: Db) -> None:
+        try:
+            with self._store.part(db):
+                own = Changes(db, self._rules)
+                work(own, item)
+                own.save()
+        except Exception as error:
+            if not _its_own(error):
+                raise
+            changes.set_aside(item)
+            log.error("set aside", extra={**named(item), "error": type(error).__name__, "at": _raised_at(error)})
 
-def _deadline(assessed: Assessment, standard: Standard) -> tuple[int | None, int | None]:
-    """The deadline the case runs towards, and from when on that is soon."""
-    deadline, time = assessed.running_deadline(standard), assessed.standards[standard].clock
-    return (None, None) if deadline is None or time is None else (deadline, deadline - horizon_ms(time.limit_seconds))
+
+def _its_own(error: Exception) -> bool:
+    """Whether it is an item's: not the file's, the disk's or the machine's, which every other would meet too."""
+    return isinstance(error, RowRefused) or not isinstance(error, JournalError | OSError | MemoryError)
 
 
-def _row(assessed: Assessment, stripped: bool) -> tuple[Any, ...]:
-    case, reported = assessed.case, assessed.case.first.get(Stage.REPORTED)
-    outcomes = [one.counted and one.counted.outcome.value for one in assessed.standards.values()]
-    return (
-        case.case_id,
-        assessed.kind,
-        assessed.category[:2],
-        assessed.category,
-        case.phase.value,
-        case.progress.value,
-        case.is_open,
-        case.supervision.value,
-        case.campaign and case.campaign.name,
-        case.campaign and case.campaign.phase,
-        reported and reported.occurred_at,
-        case.approval is not None,
-        case.reopenings,
-        *outcomes,
-        *_deadline(assessed, Standard.ARRIVAL),
-        *_deadline(assessed, Standard.COMPLETION),
-        assessed.next_due_ms,
-        max(fact.received_at for fact in case.facts),
-        stripped,
-        orjson.dumps(domain.dump(case)),
-    )
+def _raised_at(error: Exception) -> str:
+    place = extract_tb(error.__traceback__)[-1]
+    return f"{Path(place.filename).name}:{place.lineno}"

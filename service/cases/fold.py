@@ -3,7 +3,8 @@
 On a thread of its own: it never waits for Kafka and nothing waits for it. What it changes and how far it has read are
 one transaction of the casebook, so a kill, a restart or an outage neither loses nor repeats an outcome. Deadlines are
 judged as of the report that is folded in, not by a clock that has run ahead of it: after an outage the totals are what
-they would have been without it. A report it cannot digest is counted and passed.
+they would have been without it. A report or case that cannot be worked in is set aside, and tried again when the
+casebook is opened anew.
 """
 
 import logging
@@ -12,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from schemas.words import Standard
-from service.cases.casebook import Casebook, Changes
+from service.cases.casebook import Casebook
+from service.cases.changes import Changes, Item
 from service.cases.search import Labels
 from service.domain.case import Case, Fact, apply, essence
 from service.domain.fact import read, unpack
@@ -111,6 +113,7 @@ class CaseFold:
             self._reschedule()
             with self._casebook.changing() as changes:
                 changes.remember(rules=self._rules_id)
+        self._retry()
 
     def turn(self) -> bool:
         """Fold what has come, sweep what is due; whether there is surely more to fold."""
@@ -142,18 +145,18 @@ class CaseFold:
 
     def _fold(self, messages: list[Entry], now_ms: int, *, upto: int, missing: int = 0) -> None:
         """In one transaction, that ends with the cursor at `upto`."""
-        with self._casebook.changing() as changes:
-            for message in messages:
-                try:
-                    self._digest(changes, message, min(now_ms, message.received_at))
-                except (KeyError, TypeError, ValueError) as error:
-                    log.error("report not digested", extra={"seq": message.seq, "error": type(error).__name__})
-                    changes.count("failures", ())
+
+        def digest(changes: Changes, message: Entry) -> None:
+            self._digest(changes, message, min(now_ms, message.received_at))
+
+        def finish(changes: Changes) -> None:
             if missing:
                 changes.count("gaps", (), missing)
             if messages:
                 changes.remember(as_of=messages[-1].received_at)
             changes.remember(cursor=upto)
+
+        self._casebook.each(messages, digest, finish)
         self.folded = self._cursor = upto
 
     def _digest(self, changes: Changes, message: Entry, now_ms: int) -> None:
@@ -181,31 +184,54 @@ class CaseFold:
     # ---- sweeping ----
 
     def _sweep(self, now_ms: int) -> None:
+        def judge(changes: Changes, case_id: str) -> None:
+            case = changes.get(case_id)
+            if case is not None and self._tell(changes, case, case, now_ms).is_due(now_ms):
+                raise ValueError("due still, after it was judged")
+
         while due := self._casebook.due(now_ms, FOLD_MESSAGES):
-            with self._casebook.changing() as changes:
-                for case_id in due:
-                    if (case := changes.get(case_id)) is not None:
-                        self._tell(changes, case, case, now_ms)
+            self._casebook.each(due, judge)
         self.last_run = time.time()
 
     def _strip(self) -> bool:
+        def strip(changes: Changes, case_id: str) -> None:
+            if (case := changes.get(case_id)) is not None:
+                changes.put(Assessment(essence(case.case), self._rules), stripped=True)
+
         old = self._casebook.strippable(self._clock() - self._strip_after_ms, FOLD_MESSAGES)
         if old:
-            with self._casebook.changing() as changes:
-                for case_id in old:
-                    if (case := changes.get(case_id)) is not None:
-                        changes.put(Assessment(essence(case.case), self._rules), stripped=True)
+            self._casebook.each(old, strip)
         return bool(old)
 
     def _reschedule(self) -> None:
         """Other limits, another grace: every undecided case has another next instant."""
         after = ""
         while some := self._casebook.undecided(after, FOLD_MESSAGES):
-            with self._casebook.changing() as changes:
-                for case_id in some:
-                    if (case := changes.get(case_id)) is not None:
-                        changes.put(case)
+            self._casebook.each(some, _assess)
             after = some[-1]
+
+    # ---- what was set aside ----
+
+    def _retry(self) -> None:
+        """What could not be worked in may be by now: by another version, or under other rules."""
+
+        def take_up(changes: Changes, item: Item) -> None:
+            if isinstance(item, str):
+                _assess(changes, item)
+            else:
+                self._digest(changes, item, item.received_at)
+            changes.take_up(item)
+
+        after, some = self._casebook.aside(0, FOLD_MESSAGES)
+        while some:
+            self._casebook.each(some, take_up)
+            after, some = self._casebook.aside(after, FOLD_MESSAGES)
+
+
+def _assess(changes: Changes, case_id: str) -> None:
+    """The case as the rules have it now: all that is looked for is worked out again."""
+    if (case := changes.get(case_id)) is not None:
+        changes.put(case)
 
 
 def fact_of(message: Entry) -> Fact:

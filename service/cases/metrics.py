@@ -71,7 +71,7 @@ class CaseCollector(Collector):
                 [(*judged, outcome) for judged, outcome in product(self._judged, Outcome)],
             ),
             ("case_flags", "What was odd about cases, each once per case.", ("flag",), [(flag,) for flag in CaseFlag]),
-            ("case_fold_failures", "Reports that could not be folded into a case.", (), [()]),
+            ("case_fold_failures", "Reports and cases set aside, as they could not be worked in.", (), [()]),
             ("case_fold_gap_messages", "Messages missed for good after an old casebook was restored.", (), [()]),
         ):
             kept = totals.get(_KEPT_AS[name], {})

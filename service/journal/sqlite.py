@@ -30,6 +30,10 @@ class JournalCorrupt(JournalBroken):
     """The file itself is damaged: it will not be better after a restart, as after an I/O error it may."""
 
 
+class RowRefused(JournalBroken):
+    """SQLite will not have this row, in whatever file."""
+
+
 class JournalMissing(JournalUnavailable):
     """There is no file in this one's place."""
 
@@ -47,6 +51,8 @@ def mapped(error: apsw.Error) -> JournalError:
         return JournalUnavailable(text)
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return JournalCorrupt(text)
+    if isinstance(error, apsw.ConstraintError | apsw.MismatchError | apsw.TooBigError):
+        return RowRefused(text)
     return JournalBroken(text)
 
 
@@ -110,6 +116,15 @@ class Store:
                     raise
             except apsw.Error as error:
                 raise mapped(error) from error
+
+    @contextmanager
+    def part(self, db: Db) -> Iterator[None]:
+        """A part of the transaction under way: an exception takes back what was changed in it, and no more."""
+        try:
+            with db:
+                yield
+        except apsw.Error as error:
+            raise mapped(error) from error
 
     def read(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
         """All rows of a query, fetched whole: no read transaction stays open to hold the WAL back."""

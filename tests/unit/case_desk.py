@@ -14,7 +14,8 @@ import pytest
 
 from schemas.times import format_time
 from schemas.words import Standard, Supervision
-from service.cases.casebook import Casebook, Changes
+from service.cases.casebook import Casebook
+from service.cases.changes import Changes
 from service.cases.fold import CaseFold
 from service.cases.search import Labels
 from service.domain.case import Case, Fact, Outcome
@@ -31,8 +32,8 @@ MEMORY = Path("/dev/shm")  # where a flush costs nothing: kills are played here 
 SUMMED = ("standard", "corrections")
 
 
-class Interrupted(Exception):
-    """A stop in the middle of a transaction."""
+class Interrupted(BaseException):
+    """A stop in the middle of a transaction, which is nobody's fault."""
 
 
 class Desk:
