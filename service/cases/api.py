@@ -1,5 +1,6 @@
 """`GET /v1/cases` and `GET /v1/cases/{case_id}`: cases as their reports tell them, to whom they concern."""
 
+import logging
 import re
 import threading
 import time
@@ -14,7 +15,7 @@ from schemas.report import IDENTIFIER
 from schemas.times import format_time
 from schemas.words import Kind, Supervision
 from service.cases.casebook import Casebook
-from service.cases.search import Search
+from service.cases.search import Found, Search
 from service.domain.case import Case, Phase
 from service.domain.standards import Rules
 from service.domain.view import view
@@ -22,6 +23,8 @@ from service.intake.edge import Gate, Refusal, reply
 from service.intake.keys import Principal, Role
 from service.journal.sqlite import JournalMissing
 from service.ports import Feed
+
+log = logging.getLogger(__name__)
 
 ROUTES = ("/v1/cases", "/v1/cases/<case_id>")
 PAGE_CASES, MOST_CASES = 100, 1000
@@ -58,11 +61,19 @@ class CaseReader:
         with self._casebook() as book:
             as_of = self._as_of(book, now)
             found = book.search(wanted, now_ms=now, after=after, limit=limit + 1) if book else []
-        shown = [self._shown(case, now, as_of) for case in found[:limit]]
-        return {"cases": shown, "next": found[limit - 1].case_id if len(found) > limit else None, "as_of": as_of}
+        shown = (self._shown_if_readable(one, now, as_of) for one in found[:limit])
+        more = found[limit - 1].case_id if len(found) > limit else None
+        return {"cases": [one for one in shown if one], "next": more, "as_of": as_of}
 
     def _shown(self, case: Case, now: int, as_of: str) -> dict[str, Any]:
         return view(case, now, self._rules) | {"as_of": as_of}
+
+    def _shown_if_readable(self, found: Found, now: int, as_of: str) -> dict[str, Any] | None:
+        try:
+            return self._shown(found.case(), now, as_of)
+        except Exception as error:  # whatever is wrong with one case, the others are shown
+            log.error("case not shown", exc_info=error, extra={"case_id": found.case_id})
+            return None
 
     def _as_of(self, book: Casebook | None, now: int) -> str:
         """The moment up to which reports are folded in. Asked before the cases are read, so never too late."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -59,6 +59,17 @@ class Period:
     supervision: str | None = None
 
 
+class Found(NamedTuple):
+    """A case that was looked for, as it is kept: read one by one, so that one that cannot be spoils no list."""
+
+    case_id: str
+    state: bytes
+
+    def case(self) -> Case:
+        """The case itself. Raises KeyError, TypeError or ValueError when the state is none."""
+        return domain.load(orjson.loads(self.state))
+
+
 class CaseIndex:
     """The reading side of a casebook. Every method may raise `JournalError`."""
 
@@ -71,7 +82,7 @@ class CaseIndex:
         rows = self._store.read(f"SELECT state FROM cases WHERE case_id=?1{known}", bindings)
         return domain.load(orjson.loads(rows[0][0])) if rows else None
 
-    def search(self, wanted: Search, *, now_ms: int, after: str, limit: int) -> list[Case]:
+    def search(self, wanted: Search, *, now_ms: int, after: str, limit: int) -> list[Found]:
         """At most `limit` cases with an id beyond `after`, in order of their ids."""
         source, searched = _source(wanted)
         conditions, bindings = ["case_id>?2"], [now_ms, after]
@@ -81,8 +92,8 @@ class CaseIndex:
                 conditions.append(condition.format(len(bindings)))
         asked = {what: getattr(wanted, what) for what in _RUNNING}
         conditions += [_either(what, value) for what, value in asked.items() if value is not None]
-        sql = f"SELECT state FROM {source} WHERE {' AND '.join(conditions)} ORDER BY case_id LIMIT {limit:d}"
-        return [domain.load(orjson.loads(state)) for (state,) in self._store.read(sql, tuple(bindings))]
+        sql = f"SELECT case_id, state FROM {source} WHERE {' AND '.join(conditions)} ORDER BY case_id LIMIT {limit:d}"
+        return [Found._make(row) for row in self._store.read(sql, tuple(bindings))]
 
     # ---- counting ----
 

@@ -11,14 +11,14 @@ import click
 import orjson
 
 from schemas.catalogue import Catalogue
-from schemas.times import format_time
+from schemas.times import format_time, parse_time
 from schemas.words import Kind, Supervision
 from service.cases.casebook import Casebook
 from service.cases.rules import rules_of
-from service.cases.search import Search
+from service.cases.search import Found, Search
 from service.cli.command import configured
 from service.config import Config
-from service.domain.case import Case, Phase
+from service.domain.case import Phase
 from service.domain.standards import Rules
 from service.domain.view import view
 from service.journal.journal import SqliteJournal
@@ -51,9 +51,14 @@ def cases(config: Config, *, overdue: bool, due_soon: bool, as_json: bool, **cho
     with opened(config, rules) as (casebook, journal):
         caught_up(casebook, journal)
         now_ms, count = int(time.time() * 1000), 0
-        for case in found(casebook, wanted, now_ms):
+        for one in found(casebook, wanted, now_ms):
+            try:
+                shown = view(one.case(), now_ms, rules)
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with one case, the others are listed
+                click.secho(f"case {one.case_id} cannot be read: {type(error).__name__}", fg="red", err=True)
+                continue
             count += 1
-            click.echo(orjson.dumps(view(case, now_ms, rules)) if as_json else case_line(case, now_ms, rules, zone))
+            click.echo(orjson.dumps(shown) if as_json else case_line(shown, zone))
     click.echo(f"{count} cases as of {local(now_ms, zone)}", err=True)
 
 
@@ -92,7 +97,7 @@ def caught_up(casebook: Casebook, journal: SqliteJournal) -> bool:
         time.sleep(0.05)
 
 
-def found(casebook: Casebook, wanted: Search, now_ms: int) -> Iterator[Case]:
+def found(casebook: Casebook, wanted: Search, now_ms: int) -> Iterator[Found]:
     """Every case that is wanted, page by page."""
     after = ""
     while page := casebook.search(wanted, now_ms=now_ms, after=after, limit=PAGE):
@@ -100,12 +105,11 @@ def found(casebook: Casebook, wanted: Search, now_ms: int) -> Iterator[Case]:
         after = page[-1].case_id
 
 
-def case_line(case: Case, now_ms: int, rules: Rules, zone: ZoneInfo) -> str:
+def case_line(shown: dict[str, Any], zone: ZoneInfo) -> str:
     """One case on one line."""
-    shown = view(case, now_ms, rules)
     judged = "  ".join(_standard(one) for one in shown["standards"])
-    since = local(case.facts[0].occurred_at, zone)
-    return f"{case.case_id:20} {case.kind:8} {case.category:5} {shown['phase']:17} {since}  {judged}"
+    since = local(parse_time(shown["stages"][0]["occurred_at"]), zone)
+    return f"{shown['case_id']:20} {shown['kind']:8} {shown['category']:5} {shown['phase']:17} {since}  {judged}"
 
 
 def _standard(one: dict[str, Any]) -> str:

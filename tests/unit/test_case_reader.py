@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from schemas.times import format_time
 from service.cases import fold as cases
 from service.cases.api import CaseReader
 from service.cases.casebook import Casebook
 from service.cases.search import Search
+from service.cli import cases as cli
 from service.domain.case import Fact
 from service.ports import JournalBroken, JournalUnavailable
 from tests.gridgov import until
 from tests.unit.case_desk import Desk, hurried
 from tests.unit.case_stories import RULES, T0, fact, ms
+from tests.unit.test_case_aside import spoil
 
 NOW = T0 + 10**9
 
@@ -146,6 +149,35 @@ def test_readers_that_come_first_at_once_open_it_once(desk: Desk) -> None:
         bodies = list(pool.map(lambda _: asked.one("one", None), range(8)))
     assert all(bodies)
     assert len(opened) == 1
+
+
+def test_a_case_that_cannot_be_read_spoils_no_list(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.accept(*reported("a", "b", "c", "d"))
+    desk.turn()
+    spoil(desk, "b")
+    asked, names = reader(desk), []
+    after: str | None = ""
+    while after is not None:
+        body = asked.some(Search(), after, 1)
+        names += told(body)[0]
+        after = body["next"]
+    assert names == ["a", "c", "d"]
+    assert [vars(record)["case_id"] for record in caplog.records if record.message == "case not shown"] == ["b"]
+    with pytest.raises(ValueError, match="unexpected end"):
+        asked.one("b", None)
+
+
+def test_the_command_line_lists_what_it_can_read_and_names_what_it_cannot(desk: Desk) -> None:
+    desk.accept(*reported("a", "b", "c"))
+    desk.turn()
+    spoil(desk, "b")
+    done = CliRunner().invoke(cli.cases, env={"GRIDGOV_DATA_DIR": str(desk.directory)})
+    assert done.exit_code == 0, done.output
+    assert [line.split()[:5] for line in done.stdout.splitlines()] == [
+        [name, "incident", "0604", "awaiting_arrival", "2020-10-26"] for name in ("a", "c")
+    ]
+    assert "case b cannot be read: JSONDecodeError" in done.stderr
+    assert "2 cases as of" in done.stderr
 
 
 # ---- the fold ----
