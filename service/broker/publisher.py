@@ -7,6 +7,7 @@ was not.
 """
 
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -83,6 +84,8 @@ class ByCase(DefaultPartitioner):  # type: ignore[misc]  # the client has no typ
     def partition(self, topic: str, *given: Any) -> int:
         """As every Kafka client chooses by key: partitions are numbered from 0."""
         _, serialized_key, _, _, cluster = given
+        if serialized_key is None:  # no report is without its case
+            return int(super().partition(topic, *given))
         return _hash(serialized_key) % len(cluster.partitions_for_topic(topic))
 
 
@@ -92,13 +95,15 @@ def _hash(key: bytes) -> int:
 
 
 def check_client() -> None:
-    """Raise `ConfigError` when another client is installed than the one we know. Nobody is connected to."""
-    producer: Any = Producer(bootstrap_servers=["127.0.0.1:9"], api_version=(3, 0), enable_idempotence=False)
-    try:
-        if problems := unfamiliar(producer, RELIED_ON):
-            raise ConfigError(problems)
-    finally:
-        producer.close(timeout=1)
+    """Raise `ConfigError` when another client is installed than the one we know. No broker is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a connection that is refused the client never closes
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        producer: Any = Producer(bootstrap_servers=[address], api_version=(3, 0), enable_idempotence=False)
+        try:
+            if problems := unfamiliar(producer, RELIED_ON):
+                raise ConfigError(problems)
+        finally:
+            producer.close(timeout=1)
 
 
 class KafkaPublisher:

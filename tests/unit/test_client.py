@@ -20,9 +20,11 @@ from service.config import ConfigError
 
 @pytest.fixture(scope="module")
 def producer() -> Iterator[Producer]:
-    made = Producer(bootstrap_servers=["127.0.0.1:9"], api_version=(3, 0), enable_idempotence=False)
-    yield made
-    made.close(timeout=1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a refused connection it would leave to the collector
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        made = Producer(bootstrap_servers=[address], api_version=(3, 0), enable_idempotence=False)
+        yield made
+        made.close(timeout=1)
 
 
 @pytest.fixture(scope="module")
