@@ -11,11 +11,14 @@ from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
-from werkzeug.serving import make_server
+from werkzeug.http import parse_options_header
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 ROUTES = ("/metrics", "/livez", "/readyz")
 RETRY_SECONDS = "5"
 HANG_SECONDS = 30  # a loop that has not turned for so long will not
+OPENMETRICS, VERSION = "application/openmetrics-text", "1.0.0"  # the one version of it that is written here
+TEXT = ("text/plain", "text/*", "*/*")  # who takes one of these takes the text
 
 
 class Health(StrEnum):
@@ -55,28 +58,42 @@ def blueprint(registry: CollectorRegistry, *, alive: Callable[[], bool], ready: 
     return ops
 
 
+def app(ops: Blueprint) -> Flask:
+    """An application of these routes alone, without a page anywhere: no browser comes here."""
+    made = Flask("gridgov-ops", static_folder=None)
+    made.url_map.merge_slashes = False  # a redirect would name the Host header's host, in HTML
+    made.register_blueprint(ops)
+    made.register_error_handler(HTTPException, _bare)
+    return made
+
+
 def serve(ops: Blueprint, host: str, port: int) -> None:
     """Answer on a port of its own from a daemon thread. Raises SystemExit when the port is taken."""
-    app = Flask("gridgov-ops")
-    app.register_blueprint(ops)
-    app.register_error_handler(
-        HTTPException, lambda error: Response(status=error.code)
-    )  # no page where no browser comes
-    server = make_server(host, port, app, threaded=True)
+    server = make_server(host, port, app(ops), threaded=True, request_handler=_Handler)
     threading.Thread(target=server.serve_forever, name="ops", daemon=True).start()
 
 
+class _Handler(WSGIRequestHandler):
+    error_message_format, error_content_type = "", "text/plain"  # no page for what is no HTTP, either
+
+
+def _bare(error: HTTPException) -> Response:
+    """The status and its headers (a 405 names what is allowed), and nothing else."""
+    headers = [(name, value) for name, value in error.get_headers() if name != "Content-Type"]
+    return Response(status=error.code, headers=headers, content_type="text/plain")
+
+
 def _form(accepted: MIMEAccept) -> tuple[Callable[[CollectorRegistry], bytes], str]:
-    """How the metrics are written: as OpenMetrics for who likes it best, else as the text that everybody reads.
+    """How the metrics are written: as OpenMetrics for who likes that best, else as the text that everybody reads.
 
     Not by the client's `choose_encoder`: a version in quotes, which is legal, or one that is no number, made it raise.
+    Nor by the order of `accepted`, which is by how exactly a type is named, not by how much it is liked.
     """
-    for wanted, quality in accepted:  # in order of preference
-        kind = wanted.partition(";")[0].strip().lower()
-        if quality > 0 and kind == "application/openmetrics-text":
-            return openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST
-        if quality > 0 and kind in ("text/plain", "text/*", "*/*"):
-            break
+    ranges = [(*parse_options_header(wanted), quality) for wanted, quality in accepted]
+    text = [quality for kind, _, quality in ranges if kind.lower() in TEXT]
+    rich = [q for kind, given, q in ranges if kind.lower() == OPENMETRICS and given.get("version", VERSION) == VERSION]
+    if 0 < max(rich, default=0) >= max(text, default=0):
+        return openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST
     return exposition.generate_latest, exposition.CONTENT_TYPE_PLAIN_0_0_4
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -65,13 +66,39 @@ def test_the_metrics_ports_serve_nothing_else(shared: Gridgov) -> None:
 
 
 @pytest.mark.parametrize(
-    "accept", ['application/openmetrics-text;version="1.0.0"', "text/plain; version=x", "nonsense"]
+    ("accept", "form"),
+    [
+        ('application/openmetrics-text;version="1.0.0"', "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text;version=0.0.1", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=1.0.0;q=0.1,text/plain", "text/plain; version=0.0.4"),
+        ("text/plain; version=x", "text/plain; version=0.0.4"),
+        ("nonsense" * 1000, "text/plain; version=0.0.4"),
+        ("text/pläin", "text/plain; version=0.0.4"),
+        ("", "text/plain; version=0.0.4"),
+    ],
 )
-def test_every_port_tells_its_metrics_whatever_is_asked_for(shared: Gridgov, accept: str) -> None:
-    for port in (shared.port, shared.web_metrics, shared.relay_metrics):
-        answer = shared.http.request("GET", f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
-        assert answer.status == 200
+def test_every_port_tells_its_metrics_whatever_is_asked_for(shared: Gridgov, accept: str, form: str) -> None:
+    for port in ports(shared):
+        answer = shared.http.request("GET", f"http://127.0.0.1:{port}/metrics?name[]=x", headers={"Accept": accept})
+        assert (answer.status, answer.headers["Content-Type"]) == (200, f"{form}; charset=utf-8")
         assert b"gridgov_build_info" in answer.data
+
+
+def test_other_methods_are_told_which_there_are(shared: Gridgov) -> None:
+    for port, form in zip(ports(shared), ("application/problem+json", "text/plain", "text/plain"), strict=True):
+        for path in ("/metrics", "/livez", "/readyz"):
+            answer = shared.http.request("POST", f"http://127.0.0.1:{port}{path}", body=b"{}")
+            assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (405, form)
+            assert {one.strip() for one in answer.headers["Allow"].split(",")} == {"GET", "HEAD", "OPTIONS"}
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/9.9", b"\x16\x03\x01", b"GET /" + b"x" * 70_000 + b" HTTP/1.1"])
+def test_no_port_has_a_page_for_what_is_no_http(shared: Gridgov, sent: bytes) -> None:
+    for port in ports(shared):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(sent + b"\r\n\r\n")
+            answer = client.makefile("rb").read()
+        assert b"<" not in answer
 
 
 @pytest.fixture(scope="module")
