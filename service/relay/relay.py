@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from service.metrics import RelayMetrics
+from service.metrics import Bound, RelayMetrics
 from service.ports import (
     EVERYTHING,
     Clock,
@@ -60,6 +60,7 @@ class Lane:
     retry_at: float = 0.0
     backoff: float = 0.0
     paused: PauseReason | None = None  # what the last try has shown, until something is delivered
+    shown: bool | None = None  # whether the metrics tell it as paused; None: they have not been told
 
     def room(self, window: int) -> int:
         """How many more messages may be handed over."""
@@ -101,6 +102,8 @@ class Relay:
         relieve: Callable[[], bool] = lambda: False,
     ) -> None:
         self._journal, self._connect, self._watch, self._metrics = journal, connect, watch, metrics
+        self._publishes, self._seconds = Bound(metrics.publishes), Bound(metrics.publish_seconds)
+        self._lag = Bound(metrics.ingest_lag)
         self._lanes = {topic: Lane(topic) for topic in topics}
         self._window, self._wake, self._clock = window, wake, clock
         self._folded, self._relieve = folded, relieve
@@ -203,7 +206,7 @@ class Relay:
         for lane in self._lanes.values():
             lane.more = lane.more or news
             told = self._watch.pause(lane.topic)
-            self._metrics.paused.labels(lane.topic).set(told is not None or lane.paused is not None)
+            self._show(lane, told is not None or lane.paused is not None)
             paused = told is not None or self._clock.monotonic() < lane.retry_at
             room = lane.room(self._window) + acknowledged[lane.topic]
             if paused or room <= 0 or not lane.more:
@@ -213,6 +216,11 @@ class Relay:
             if messages:
                 batch[lane.topic] = messages
         return batch
+
+    def _show(self, lane: Lane, paused: bool) -> None:
+        if paused is not lane.shown:  # asked of every topic in every turn, and seldom news
+            lane.shown = paused
+            self._metrics.paused.labels(lane.topic).set(paused)
 
     def _send(self, publisher: Publisher, lane: Lane, messages: list[Pending]) -> bool:
         """Hand them over. False: look around first; the client had to be waited for, or has ended."""
@@ -266,9 +274,9 @@ class Relay:
         lane.in_flight -= 1
         lane.backoff = self._backoff = 0.0
         lane.paused = None
-        self._metrics.publishes.labels(lane.topic, "delivered").inc()
-        self._metrics.publish_seconds.labels(lane.topic).observe(now - flight.handed_at)
-        self._metrics.ingest_lag.labels(lane.topic).observe(max(0, delivery.at - flight.received_at) / 1000)
+        self._publishes[lane.topic, "delivered"].inc()
+        self._seconds[lane.topic,].observe(now - flight.handed_at)
+        self._lag[lane.topic,].observe(max(0, delivery.at - flight.received_at) / 1000)
 
     # ---- failing ----
 
@@ -310,7 +318,7 @@ class Relay:
 
     def _park(self, lane: Lane, seq: int, reason: ParkReason, detail: str) -> None:
         self._journal.park(seq, reason, detail, int(self._clock.time() * 1000))
-        self._metrics.publishes.labels(lane.topic, "parked").inc()
+        self._publishes[lane.topic, "parked"].inc()
         log.error("message parked", extra={"seq": seq, "topic": lane.topic, "reason": reason.value, "detail": detail})
 
     def _pause(self, lane: Lane, reason: PauseReason) -> None:

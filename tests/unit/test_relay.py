@@ -258,6 +258,7 @@ def test_a_topic_that_is_new_to_the_relay_is_served(stage: Stage) -> None:
     stage.turn(2)
 
     assert stage.written("topic-c") == [1]
+    assert stage.value("gridgov_kafka_topic_paused", topic="topic-c") == 0
 
 
 def test_what_waited_through_an_outage_gets_its_time_before_the_publisher_is_called_sick(stage: Stage) -> None:
