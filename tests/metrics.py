@@ -47,9 +47,7 @@ def exposed(directory: Path, catalogue: Catalogue) -> CollectorRegistry:
         strip_after_ms=1,
     )
     fold.open()
-    web = for_web(told, catalogue)
-    for route in Api.ROUTES:  # its label sets are not made at start
-        web.http_requests.labels("POST", route, "202")
+    for_web(told, catalogue)
     relay_metrics(told, catalogue.topics)
     told.register(JournalCollector(journal))
     told.register(CaseCollector(fold, catalogue))
