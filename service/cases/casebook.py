@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from service.cases.changes import Changes, Item, named
 from service.cases.search import CaseIndex
 from service.domain.standards import Rules
-from service.journal.sqlite import Db, RowRefused, Store
+from service.journal.sqlite import RowRefused, Store
 from service.ports import Entry, JournalError
 
 log = logging.getLogger(__name__)
@@ -94,15 +94,14 @@ class Casebook(CaseIndex):
                 for item in items:
                     work(changes, item)
                 finish(changes)
+            return
         except Exception as error:
             if not _its_own(error):
                 raise
-            with self._store.transaction() as db:
-                changes = Changes(db, self._rules)
-                for item in items:  # each by itself: it is not known which one it was
-                    self._alone(changes, item, work, db)
-                finish(changes)
-                changes.save()
+        with self.changing() as changes:
+            for item in items:  # each by itself: it is not known which one it was
+                self._alone(changes, item, work)
+            finish(changes)
 
     def replaced(self) -> bool:
         """Whether another casebook stands in this one's place, or none."""
@@ -141,9 +140,9 @@ class Casebook(CaseIndex):
         )
         return [case_id for (case_id,) in self._store.read(sql, (before_ms, limit))]
 
-    def _alone(self, changes: Changes, item: T, work: Callable[[Changes, T], None], db: Db) -> None:
+    def _alone(self, changes: Changes, item: T, work: Callable[[Changes, T], None]) -> None:
         try:
-            with self._store.part(db):
+            with self._store.part() as db:
                 own = Changes(db, self._rules)
                 work(own, item)
                 own.save()

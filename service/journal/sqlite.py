@@ -118,11 +118,11 @@ class Store:
                 raise mapped(error) from error
 
     @contextmanager
-    def part(self, db: Db) -> Iterator[None]:
-        """A part of the transaction under way: an exception takes back what was changed in it, and no more."""
+    def part(self) -> Iterator[Db]:
+        """A part of this thread's transaction: an exception takes back what was changed in it, and no more."""
         try:
-            with db:
-                yield
+            with self._db as db:
+                yield db
         except apsw.Error as error:
             raise mapped(error) from error
 

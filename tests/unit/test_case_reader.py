@@ -205,12 +205,19 @@ def test_the_fold_goes_on_in_the_casebook_that_was_put_in_place(desk: Desk) -> N
     assert desk.fold.folded == 4
 
 
-def test_what_is_folded_into_a_file_that_nobody_sees_does_not_count_as_folded(desk: Desk) -> None:
+@pytest.mark.parametrize("bad", [False, True], ids=["together", "one by one"])
+def test_what_is_folded_into_a_file_that_nobody_sees_does_not_count_as_folded(desk: Desk, bad: bool) -> None:
     desk.accept(*reported("one"))
     desk.turn()
     desk.accept(*reported("one", "two")[1:])
+
+    def digest(*_: object) -> None:
+        move(desk.directory, desk.directory / "away")
+        if bad:
+            raise ValueError
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(desk.fold, "_digest", lambda *_: move(desk.directory, desk.directory / "away"))
+        patch.setattr(desk.fold, "_digest", digest)
         with pytest.raises(JournalUnavailable):
             desk.fold.turn()
     assert desk.fold.folded == 1
