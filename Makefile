@@ -1,45 +1,47 @@
 # gridgov: `make` lists what it can do. Everything runs in a virtual environment of this checkout (.venv).
-PYTHON ?= python3
+# Set-up is done by deploy/venv.sh (PYTHON=... names the interpreter) and deploy/packages.sh.
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # One process more than cores, as many tests wait; the tests of a file stay together, for they share what they start.
 PARALLEL := -n $(shell expr $$(nproc) + 1) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch test obs look faults outage bench unit check lint format lock generate wheel clean
+.PHONY: help run watch test obs look faults outage bench unit check lint format lock generate wheel clean always
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
 
-.venv/.done: requirements.lock pyproject.toml
-	@echo "making .venv with the locked dependencies (once; a minute or so)"
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+.venv/.done: always
+	@sh deploy/venv.sh $(MAKECMDGOALS)
 
 run: .venv/.done ## Start everything here: broker, web, relay (Ctrl-C stops; data in ./var)
 	@sh deploy/run.sh
 
 watch: ## A Prometheus beside `make run`, with our rules and alerts
+	@sh deploy/packages.sh watch
 	@sh deploy/watch.sh
 
 test: .venv/.done ## Run all tests, on a real Kafka and a real Prometheus
+	@sh deploy/packages.sh test
 	$(PYTEST) $(PARALLEL) tests/unit tests/integration tests/system
 
-faults: .venv/.done ## Try every fault, with negative controls (long; needs root for some). make faults FAULTS="--only disk"
-	$(BIN)/python -m tests.faults $(FAULTS)
+faults: .venv/.done ## Try every fault, with negative controls (long; as root, or some are left out). make faults FAULTS="--only disk"
+	@sh deploy/packages.sh faults
+	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m tests.faults $(FAULTS)
 
 outage: .venv/.done ## A broker killed during a replay of 5,000 reports, for a whole minute
 	OUTAGE_SECONDS=60 $(PYTEST) tests/system/test_outages.py -k replay --log-cli-level=INFO
 
-bench: .venv/.done ## Measure gridgov beside others, judge the targets (12 min; needs wrk). In 2: make bench BENCH=--short
+bench: .venv/.done ## Measure gridgov beside others, judge the targets (12 min). In 2: make bench BENCH=--short
+	@sh deploy/packages.sh bench
 	$(BIN)/python -m tests.bench $(BENCH)
 
-look: .venv/.done ## Draw the dashboards with Grafana's components into var/look (needs nodejs npm chromium prometheus)
+look: .venv/.done ## Draw the dashboards with Grafana's components into var/look
+	@sh deploy/packages.sh look
 	$(BIN)/python -m tests.look $(LOOK)
 
 obs: .venv/.done ## Test all of the observability: rules, alerts, dashboards, a real Prometheus and Alertmanager
+	@sh deploy/packages.sh obs
 	$(PYTEST) tests/unit/test_dashboards.py tests/integration/test_rules.py tests/integration/test_panels.py \
 		tests/system/test_alerting.py
 
@@ -51,7 +53,7 @@ check: lint unit ## Lint, types, generated files, unit tests: what must be clean
 lint: .venv/.done ## Lint, types, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 	$(BIN)/python -m schemas.generate --check
 	$(BIN)/python -m deploy.grafana.dashboards --check
 	$(BIN)/python -m tests.architecture --check
@@ -71,7 +73,7 @@ lock: .venv/.done ## Resolve the dependencies anew into requirements.lock
 
 wheel: .venv/.done ## Build the wheel into dist/
 	rm -rf build
-	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation -w dist .
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
 
 clean: ## Remove what was built; ./var, your data, stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

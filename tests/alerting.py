@@ -7,7 +7,6 @@ is divided by `FASTER`, so two minutes become four seconds and a scrape comes tw
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,23 +15,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
 import urllib3
 import yaml
 
 from tests.broker import free_port
 from tests.gridgov import until
+from tests.prometheus import program
 from tests.rules import HOME, RULES, scaled, with_durations
 
 FASTER = 30
 Json = dict[str, Any]
-
-
-def program(name: str, package: str) -> str:
-    """The path of a program. A missing one fails the test and names Debian's package: never a skip."""
-    if (found := shutil.which(name)) is None:
-        pytest.fail(f"{name} is missing: apt-get install --no-install-recommends {package}")
-    return found
 
 
 # ---- configurations, as shipped but for addresses and time ----
@@ -159,7 +151,7 @@ class Alertmanager:
         self._url, self._log = f"http://127.0.0.1:{self.port}", directory / "alertmanager.log"
         self._http = urllib3.PoolManager(retries=False)
         self._command = [
-            program("prometheus-alertmanager", "prometheus-alertmanager"),
+            program("prometheus-alertmanager"),
             f"--config.file={alertmanager_config(directory, webhooks)}",
             f"--storage.path={directory / 'alertmanager'}",
             f"--web.listen-address=127.0.0.1:{self.port}",
@@ -191,7 +183,7 @@ class Prometheus:
         self._url = f"http://127.0.0.1:{free_port()}"
         self._http = urllib3.PoolManager(retries=False)
         self._command = [
-            program("prometheus", "prometheus"),
+            program("prometheus"),
             f"--config.file={prometheus_config(directory, targets, alertmanager)}",
             f"--storage.tsdb.path={directory / 'tsdb'}",
             f"--web.listen-address={self._url.removeprefix('http://')}",

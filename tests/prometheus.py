@@ -19,10 +19,10 @@ Labels = tuple[tuple[str, str], ...]
 
 
 def program(name: str) -> str:
-    """The path of a program of Debian's package `prometheus`. Fails the test when it is missing: never a skip."""
+    """The path of a program that `make test` brings. Fails the test when it is missing: never a skip."""
     found = shutil.which(name)
     if found is None:
-        pytest.fail(f"{name} is missing: apt-get install --no-install-recommends prometheus")
+        pytest.fail(f"{name} is missing: sh deploy/packages.sh test")
     return found
 
 

@@ -103,7 +103,7 @@ class Closed:
 
 def missing() -> str | None:
     """What to do before wrk can be used; None when it is here."""
-    return None if shutil.which("wrk") else "wrk is not here: apt-get install wrk"
+    return None if shutil.which("wrk") else "wrk is not here: sh deploy/packages.sh bench"
 
 
 def closed(

@@ -30,10 +30,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose name this regular expression finds")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     chosen = parser.parse_args()
-    for module in pkgutil.iter_modules(tests.faults.__path__):
-        if module.name not in NOT_ROWS:
-            importlib.import_module(f"tests.faults.{module.name}")
-    rows = [row for row in ROWS if re.search(chosen.only, row.name) and (row.in_short or not chosen.short)]
+    rows = [row for row in every_row() if re.search(chosen.only, row.name) and (row.in_short or not chosen.short)]
     print(f"seed {chosen.seed}, {len(rows)} rows", flush=True)
     started = time.monotonic()
     lines = [line for row in rows for line in tried(row, chosen.seed, short=chosen.short)]
@@ -44,6 +41,14 @@ def main() -> None:
     print(f"\n{len(lines) - failed} passed, {failed} failed")
     print(f"in {time.monotonic() - started:.0f} s, seed {chosen.seed}")
     sys.exit(1 if failed else 0)
+
+
+def every_row() -> list[Row]:
+    """The rows of all modules."""
+    for module in pkgutil.iter_modules(tests.faults.__path__):
+        if module.name not in NOT_ROWS:
+            importlib.import_module(f"tests.faults.{module.name}")
+    return ROWS
 
 
 def tried(row: Row, seed: int, *, short: bool) -> list[tuple[bool, str, str, str]]:

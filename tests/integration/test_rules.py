@@ -21,8 +21,8 @@ import yaml
 from schemas.catalogue import Catalogue
 from service.cli.main import main
 from tests import rules
-from tests.alerting import program
 from tests.metrics import exposed
+from tests.prometheus import program
 from tests.rules import HOME, RULES, TESTS, Rule
 
 RUNBOOKS = HOME.parent / "runbooks"
@@ -43,9 +43,9 @@ SEVERITIES = {
 NAMES = sorted({rule["alert"] for rule in rules.alerts()})
 
 
-def tool(name: str, *arguments: str | Path, package: str = "prometheus") -> tuple[bool, str]:
+def tool(name: str, *arguments: str | Path) -> tuple[bool, str]:
     """Whether one of Prometheus' programs was content, and what it said."""
-    command = [program(name, package), *arguments]
+    command = [program(name), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     return done.returncode == 0, done.stdout + done.stderr
 
@@ -64,7 +64,7 @@ def test_promtool_has_nothing_to_say_about_the_configuration() -> None:
 
 
 def test_amtool_has_nothing_to_say_about_the_routes() -> None:
-    content, said = tool("amtool", "check-config", ALERTMANAGER, package="prometheus-alertmanager")
+    content, said = tool("amtool", "check-config", ALERTMANAGER)
     assert content, said
 
 
@@ -91,7 +91,7 @@ def test_the_promtool_tests_pass(test: Path) -> None:
 )
 def test_who_is_told(labels: list[str], receivers: str) -> None:
     arguments = ["config", "routes", "test", f"--config.file={ALERTMANAGER}", f"--verify.receivers={receivers}"]
-    content, said = tool("amtool", *arguments, *labels, package="prometheus-alertmanager")
+    content, said = tool("amtool", *arguments, *labels)
     assert content, said
 
 

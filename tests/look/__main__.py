@@ -3,8 +3,8 @@
 python -m tests.look [WORD]     only the pictures whose name holds the word, such as `zh`, `duty-wall` or `bad`
 
 Two invented days, one bad and one calm, are put into a real Prometheus; every query of every panel is asked of it as
-Grafana would; headless Chromium draws the answers into `var/look/{zh,en}-{dashboard}-{bad,calm}.png`. Needs Debian's
-nodejs, npm, chromium, prometheus and fonts-wqy-microhei, and npm's registry the first time.
+Grafana would; headless Chromium draws the answers into `var/look/{zh,en}-{dashboard}-{bad,calm}.png`. Needs what
+`sh deploy/packages.sh look` installs, and npm's registry the first time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from tests.integration.day import END, HOUR, KAFKA_AWAY, MINUTE, START, Day, Span, calm, invented
 from tests.integration.exposition import scraped
 from tests.prometheus import Labels, Prometheus
+from tests.system.chromium import NAMES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -37,14 +38,6 @@ CELL, GAP = 30, 8  # px: as in page.jsx
 NEVER = (END + 1.0, END + 1.0)
 DURING_OUTAGE = START + 10 * HOUR + 35 * MINUTE
 LATE = START + 22 * HOUR
-PROGRAMS = {  # any of these → its Debian package
-    ("node",): "nodejs",
-    ("npm",): "npm",
-    ("chromium", "chromium-browser", "google-chrome"): "chromium",
-    ("promtool",): "prometheus",
-    ("prometheus",): "prometheus",
-    ("fc-list",): "fontconfig",
-}
 CHROMIUM = (
     "--headless",
     "--no-sandbox",  # it refuses to run as root with one
@@ -89,7 +82,7 @@ def main(words: list[str]) -> None:
     wanted = [one for one in every_picture() if all(word in one.name for word in words)]
     if not wanted:
         sys.exit(f"no picture has all of these in its name: {' '.join(words)}")
-    chromium = programs()["chromium"]
+    chromium = browser()
     build()
     PICTURES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
@@ -107,16 +100,11 @@ def every_picture() -> Iterator[Picture]:
             yield Picture(path.parent.name, path.stem, shown)
 
 
-def programs() -> dict[str, str]:
-    """Path of each program by its package; ends with what to install when some are missing."""
-    found = {names: next(filter(None, map(shutil.which, names)), None) for names in PROGRAMS}
-    lacking = {PROGRAMS[names] for names, path in found.items() if path is None}
-    if path := found["fc-list",]:
-        fonts = subprocess.run([path, ":lang=zh"], capture_output=True, text=True, check=True).stdout
-        lacking |= set() if fonts else {"fonts-wqy-microhei"}
-    if lacking:
-        sys.exit(f"missing here: apt-get install --no-install-recommends {' '.join(sorted(lacking))}")
-    return {PROGRAMS[names]: path for names, path in found.items() if path}
+def browser() -> str:
+    """The path of Chromium; ends with what to do when it is missing."""
+    return next(filter(None, map(shutil.which, NAMES)), None) or sys.exit(
+        "no Chromium here: sh deploy/packages.sh look"
+    )
 
 
 def build() -> None:

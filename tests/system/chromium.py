@@ -55,7 +55,7 @@ def _program() -> str:
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        give_up("no Chromium here (Debian: apt-get install chromium)")
+        give_up("no Chromium here (sh deploy/packages.sh test)")
     return found
 
 

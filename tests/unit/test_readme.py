@@ -46,6 +46,12 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_nothing_has_to_be_installed_before_the_two_commands(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [word for word in ("apt-get", "python3-venv", "iptables") if word in text] == []
+
+
 def test_gridgov_config_explains_every_option() -> None:
     for option in config.options():
         assert option.metadata["doc"], option.name
