@@ -154,6 +154,26 @@ def dies(after: bool, share: float, most: int, seed: int, log: str) -> None:
     SqliteJournal.append = append  # type: ignore[assignment, method-assign]
 
 
+def erring_client(share: float, most: int, seed: int, log: str) -> None:
+    """This share of the records that the Kafka client takes meets a mistake of its own, `most` times in all.
+
+    A byte in `log` for each.
+    """
+    from kafka.producer.record_accumulator import RecordAccumulator
+
+    path, dice, append = Path(log), random.Random(seed), RecordAccumulator.append
+    path.touch()
+
+    def erring(self: Any, *record: Any, **more: Any) -> Any:
+        if path.stat().st_size < most and dice.random() < share:
+            with path.open("ab") as file:
+                file.write(b"!")
+            raise TypeError("a mistake of the client, on purpose")
+        return append(self, *record, **more)
+
+    RecordAccumulator.append = erring
+
+
 # ---- protections taken away ----
 
 
@@ -285,6 +305,25 @@ def blames_the_record() -> None:
     publisher.RECORD_FAULTS[errors.InvalidTimestampError] = ParkReason.RECORD_REFUSED
 
 
+def blames_the_record_for_mistakes() -> None:
+    """Takes a mistake of the Kafka client for a fault of the record."""
+    from service.broker.publisher import KafkaPublisher
+    from service.ports import ParkReason, Pending, PublisherBroken, RecordRefused
+
+    careful = KafkaPublisher.send
+
+    def send(self: KafkaPublisher, message: Pending) -> None:
+        try:
+            careful(self, message)
+        except PublisherBroken as broken:
+            if not isinstance(broken.__cause__, TypeError):
+                raise
+            self._failure = None
+            raise RecordRefused(ParkReason.RECORD_REFUSED, str(broken)) from broken
+
+    KafkaPublisher.send = send  # type: ignore[method-assign]
+
+
 def forgetful() -> None:
     """Does not recognise a report that comes again."""
     from tests.faults import unprotected
@@ -314,6 +353,7 @@ SABOTAGES: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "false_clock": (("web", "relay"), false_clock),
     "step_of_run": (("run",), false_clock),
     "dies": (("web",), dies),
+    "erring_client": (("relay",), erring_client),
     "credulous": (("web",), credulous),
     "unflushed": (("web",), unflushed),
     "ungrouped": (("web",), ungrouped),
@@ -328,6 +368,7 @@ SABOTAGES: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "answers_after_kafka": (("web",), answers_after_kafka),
     "tidies_at_once": (("relay",), tidies_at_once),
     "blames_the_record": (("relay",), blames_the_record),
+    "blames_the_record_for_mistakes": (("relay",), blames_the_record_for_mistakes),
     "forgetful": (("web",), forgetful),
     "hasty": (("web",), hasty),
 }
