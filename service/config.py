@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import lru_cache
@@ -33,10 +35,21 @@ def _optional(raw: str) -> str | None:
 
 
 def _path(raw: str) -> Path:
+    if any(unicodedata.category(character) == "Cc" for character in raw):
+        raise ValueError("must have no control characters in it, such as a line end")
+    if not _is_utf_8(raw):
+        raise ValueError("must be UTF-8, as is the machine's encoding of file names (LANG): SQLite opens no others")
     try:
         return Path(_text(raw)).expanduser()
     except RuntimeError as error:  # ~somebody who has no home here
         raise ValueError(str(error)) from error
+
+
+def _is_utf_8(path: str) -> bool:
+    try:
+        return path.encode() == os.fsencode(path)
+    except UnicodeEncodeError:  # bytes that the machine's encoding does not know
+        return False
 
 
 def _optional_path(raw: str) -> Path | None:

@@ -15,6 +15,8 @@ from typing import Protocol
 SCRIPT = Path(__file__).parents[1] / "deploy" / "kafka" / "broker.py"
 START_TIMEOUT = 90  # seconds; 3–5 on an idle machine, far more where other tests use both cores
 STOP_TIMEOUT = 30  # seconds
+# All that a directory of somebody's can have in its name and that some part of ours could take for more than a letter.
+ODD_NAME = '一网统管 试点, 50% #1 $HOME ${user.name} O\'Brien "x" `id` a\\b [1]* ?q=1&r:2'
 
 
 def run_script(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:

@@ -23,6 +23,7 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -113,11 +114,37 @@ LOG_CONFIG = """\
 
 
 def cache() -> Path:
-    """The directory that holds the jar sets; outside any clone, so that clones and CI runs share it."""
+    """The directory that holds the jar sets; outside any clone, so that clones and CI runs share it.
+
+    ClickException: Java cannot be told its name.
+    """
     if chosen := os.environ.get("KAFKA_JARS_CACHE"):
-        return Path(chosen).expanduser().resolve()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gridgov" / f"kafka-{VERSION}"
+        return told_to_java(Path(chosen))
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return told_to_java(Path(base) / "gridgov" / f"kafka-{VERSION}")
+
+
+def told_to_java(path: Path) -> Path:
+    """The path, absolute. ClickException: Java would look elsewhere, as it splits class paths at each colon."""
+    whole = path.expanduser().resolve()
+    if ":" in str(whole):
+        raise click.ClickException(f"no colon may be in {str(whole)!r}; name another directory in KAFKA_JARS_CACHE")
+    return spelt(whole)
+
+
+def spelt(path: Path) -> Path:
+    """The path itself. ClickException: its name is no text in the machine's encoding, and Java would change it."""
+    try:
+        str(path).encode(sys.getfilesystemencoding(), "strict")
+    except UnicodeEncodeError as error:
+        raise click.ClickException(f"not in the machine's encoding ({error.encoding}): {path!r}") from error
+    return path
+
+
+def environment() -> dict[str, str]:
+    """Java's. It takes the encoding of file names from the locale, and where that names none it has ASCII only."""
+    utf_8 = {"LC_ALL": "C.UTF-8"} if sys.getfilesystemencoding() == "utf-8" else {}
+    return {**os.environ, **utf_8}
 
 
 def java() -> Path:
@@ -255,7 +282,7 @@ class Node:
             "listeners": listeners,
             "advertised.listeners": listeners,
             "controller.listener.names": "CONTROLLER",
-            "log.dirs": self.storage,
+            "log.dirs": self.storage.name,
             "auto.create.topics.enable": "false",  # a misspelt topic must fail, not appear
             "default.replication.factor": replicas,
             "offsets.topic.replication.factor": replicas,
@@ -283,10 +310,15 @@ class Node:
             "broker.heartbeat.interval.ms": "500",
         }
 
-    def write_config(self, **changed: str) -> Path:
+    def write_config(self, **changed: str) -> str:
+        """Write server.properties and return its name, relative to the directory that Java works in.
+
+        Kafka reads Latin-1 with the escapes of Java's strings, which are those of JSON's.
+        """
+        lines = [f"{key}={json.dumps(value)[1:-1]}\n" for key, value in (self.config() | changed).items()]
         path = self.data_dir / "server.properties"
-        path.write_text("".join(f"{key}={value}\n" for key, value in (self.config() | changed).items()))
-        return path
+        path.write_text("".join(lines), encoding="ascii")
+        return path.name
 
 
 def claim(data_dir: Path) -> None:
@@ -327,29 +359,35 @@ def format_storage(node: Node, cluster_id: str, java_flags: list[str]) -> None:
     """Make the node's storage; it appears under its name only when whole. ClickException: Kafka refused."""
     unfinished = node.data_dir / "data.formatting"
     shutil.rmtree(unfinished, ignore_errors=True)
-    config = node.write_config(**{"log.dirs": str(unfinished)})
+    config = node.write_config(**{"log.dirs": unfinished.name})
     mode = [] if node.static else ["--standalone"]
-    command = [*java_flags, "kafka.tools.StorageTool", "format", *mode, "-t", cluster_id, "-c", str(config)]
-    done = subprocess.run([java(), *SHORT_LIVED, *command], capture_output=True, text=True, check=False)
+    command = [*java_flags, "kafka.tools.StorageTool", "format", *mode, "-t", cluster_id, "-c", config]
+    done = subprocess.run(
+        [java(), *SHORT_LIVED, *command], env=environment(), capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise click.ClickException(f"formatting the storage failed:\n{done.stdout}{done.stderr}")
     unfinished.rename(node.storage)
 
 
 def run_node(node: Node, cluster_id: str, heap: str) -> NoReturn:
-    """Become the broker: replaces this process. ClickException: something is in the way."""
+    """Become the broker: replaces this process. ClickException: something is in the way.
+
+    Java works in the data directory and is told only names in it. A whole path would be split at commas by Kafka, have
+    its % and $ replaced by log4j, be read as a URL, and may be in no encoding of theirs; a name cannot go wrong.
+    """
     jars = prepare_set(BROKER)
     node.data_dir.mkdir(parents=True, exist_ok=True)
     claim(node.data_dir)
     controller_host, _, controller_port = node.voters[node.node_id].rpartition(":")
     check_free(node.host, node.port)
     check_free(controller_host, int(controller_port))
-    log_config = node.data_dir / "log4j2.xml"
-    log_config.write_text(LOG_CONFIG)
+    os.chdir(node.data_dir)
+    Path("log4j2.xml").write_text(LOG_CONFIG)
     flags = [
-        f"-Dlog4j2.configurationFile={log_config}",
-        f"-Dgridgov.kafka.log={node.data_dir / 'broker.log'}",
-        f"-XX:ErrorFile={node.data_dir / 'java-crash.log'}",
+        "-Dlog4j2.configurationFile=log4j2.xml",
+        "-Dgridgov.kafka.log=broker.log",
+        "-XX:ErrorFile=java-crash.log",
         *("-cp", f"{jars}/*"),
     ]
     if not node.storage.exists():
@@ -358,7 +396,7 @@ def run_node(node: Node, cluster_id: str, heap: str) -> NoReturn:
     click.echo(f"Kafka {VERSION} on {node.host}:{node.port}, pid {os.getpid()}, data in {node.data_dir}")
     sys.stdout.flush()
     heap_flags = [f"-Xmx{heap}", "-XX:+ExitOnOutOfMemoryError"]
-    os.execv(java(), ["java", *JAVA_FLAGS, *heap_flags, *flags, "kafka.Kafka", str(config)])
+    os.execve(java(), ["java", *JAVA_FLAGS, *heap_flags, *flags, "kafka.Kafka", config], environment())
 
 
 def die_with_parent() -> None:
@@ -483,7 +521,7 @@ def serve(
         node_id=node_id,
         host=host,
         port=port,
-        data_dir=data_dir.resolve(),
+        data_dir=spelt(data_dir.expanduser().resolve()),
         voters=voters or {node_id: f"{host}:{controller_port or port + 1}"},
         static=bool(voters),
         settings=settings,
@@ -512,7 +550,7 @@ def add_tool(name: str, main_class: str, summary: str) -> None:
 
     def run(args: tuple[str, ...]) -> None:
         jars = prepare_set(TOOLS)
-        os.execv(java(), ["java", *SHORT_LIVED, "-cp", f"{jars}/*", main_class, *args])
+        os.execve(java(), ["java", *SHORT_LIVED, "-cp", f"{jars}/*", main_class, *args], environment())
 
     run.__doc__ = f"{summary}, with Kafka's own program ({TOOLS_VERSION}).\n\nIts options: `{name} -- --help`."
     passes_on = {"ignore_unknown_options": True}

@@ -16,7 +16,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError
 
-from tests.broker import Broker, Kafka, run_script
+from tests.broker import ODD_NAME, Broker, Kafka, run_script
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,8 +151,12 @@ def test_a_misspelt_topic_is_refused_not_made(breakable_kafka: Broker) -> None:
         assert "misspelt" not in admin.list_topics()
 
 
-def test_settings_given_by_hand_win(tmp_path: Path) -> None:
-    broker = Broker(tmp_path, heap="384m", settings={"num.partitions": "7"})
+def test_settings_given_by_hand_win_and_any_directory_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, odd = Path(run_script("prepare").stdout.splitlines()[0]).parent, ODD_NAME.replace(":", "")
+    shutil.copytree(kept, tmp_path / odd / "jars", copy_function=os.link)
+    monkeypatch.setenv("KAFKA_JARS_CACHE", str(tmp_path / odd / "jars"))
+    monkeypatch.setenv("LC_ALL", "POSIX")  # where Java knows ASCII only
+    broker = Broker(tmp_path / ODD_NAME, settings={"num.partitions": "7", "sasl.kerberos.kinit.cmd": ODD_NAME})
     broker.start()
     try:
         asked = run_script(
@@ -163,6 +167,24 @@ def test_settings_given_by_hand_win(tmp_path: Path) -> None:
         broker.kill()
 
     assert "num.partitions=7 " in asked.stdout
+    assert f"sasl.kerberos.kinit.cmd={ODD_NAME} " in asked.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {odd, ODD_NAME}
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "jars", "told"),
+    [(b"caf\xe9", b"jars", "not in the machine's encoding"), (b"data", b"a:b", "no colon may be in")],
+)
+def test_a_directory_that_java_would_mistake_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_dir: bytes, jars: bytes, told: str
+) -> None:
+    monkeypatch.setenv("KAFKA_JARS_CACHE", str(tmp_path / os.fsdecode(jars)))
+
+    refused = run_script("serve", "--data-dir", str(tmp_path / os.fsdecode(data_dir)))
+
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+    assert told in refused.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 START_ONE_AND_SLEEP = """

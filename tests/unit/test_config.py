@@ -120,6 +120,9 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("GRIDGOV_ALLOW_VOLATILE", "true"),
         ("GRIDGOV_HOST", " "),
         ("GRIDGOV_DATA_DIR", "~no-such-user-here/var"),
+        ("GRIDGOV_DATA_DIR", "/srv/two\nlines"),
+        ("GRIDGOV_DATA_DIR", "/srv/caf\udce9"),  # a byte that is no UTF-8
+        ("GRIDGOV_KEYS_FILE", "/srv/\x1b[31m.json"),
         ("GRIDGOV_KAFKA_CA_FILE", "/no/such/file"),
         ("GRIDGOV_KAFKA_CA_FILE", "a" * 5000),
         ("KAFKA_BOOTSTRAP_SERVERS", ""),
