@@ -238,7 +238,7 @@ def unfit(directory: Path) -> str | None:
     existing = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
     device = existing.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").strip().split("\n"):
         mount, _, system = line.partition(" - ")
         kind = system.split()[0]
         if mount.split()[2] != wanted:

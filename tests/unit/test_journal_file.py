@@ -235,13 +235,16 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     real = Path.read_text
 
     def as_kind(kind: str) -> None:
-        fake = (
-            "22 27 0:0 / /proc rw,relatime - proc proc rw\n"
-            f"27 1 {os.major(device)}:{os.minor(device)} / / rw,relatime shared:1 - {kind} source rw\n"
-        )
-        monkeypatch.setattr(
-            Path, "read_text", lambda path, **more: fake if path.name == "mountinfo" else real(path, **more)
-        )
+        told = (
+            b"22 27 0:0 / /proc rw,relatime - proc proc rw\n"
+            b"28 27 0:99 / /media/caf\xe9\xe2\x80\xa8stick rw,relatime - vfat source rw\n"  # a place of any name
+            b"27 1 %d:%d / / rw,relatime shared:1 - %b source rw\n"
+        ) % (os.major(device), os.minor(device), kind.encode())
+
+        def read(path: Path, **how: str) -> str:
+            return told.decode(**how) if path.name == "mountinfo" else real(path, **how)
+
+        monkeypatch.setattr(Path, "read_text", read)
 
     return as_kind
 
