@@ -198,20 +198,21 @@ class TopicWatch:
         self.topics = found
 
     def _tell(self, topic: Topic) -> None:
-        """Log what loses messages or their order, when it is new."""
+        """Log what loses messages or their order, when it is new, and count it."""
         weak, known = weaknesses(topic, self._config), self._known.get(topic.name)
-        if weak != self._weak.get(topic.name, []):
-            self._weak[topic.name] = weak
-            self._count_weak(topic.name, len(weak))
+        changed = weak != self._weak.get(topic.name, [])
+        if changed:
             log.log(
                 logging.ERROR if weak else logging.INFO,
                 "topic weak" if weak else "topic mended",
                 extra={"topic": topic.name, "weaknesses": weak},
             )
-        if topic.partitions == 0:
-            return
-        if known is not None and known.id != topic.id:
+        if known is not None and topic.partitions and known.id != topic.id:
             log.error("topic made anew", extra={"topic": topic.name})  # what was settled and not read is gone
-        elif known is not None and known.partitions != topic.partitions:
+        elif known is not None and topic.partitions and known.partitions != topic.partitions:
             log.error("partitions added", extra={"topic": topic.name, "partitions": topic.partitions})
-        self._known[topic.name] = topic
+        if topic.partitions:
+            self._known[topic.name] = topic
+        if changed:
+            self._weak[topic.name] = weak
+            self._count_weak(topic.name, len(weak))

@@ -72,6 +72,7 @@ def name() -> str:
 def make(admin: KafkaAdminClient, topic: str, partitions: int = 3, **settings: str) -> str:
     dotted = {key.replace("_", "."): value for key, value in settings.items()}
     admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=dotted)])
+    admin.wait_for_topics([topic])
     return topic
 
 
