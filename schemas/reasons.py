@@ -104,8 +104,14 @@ class Reason(StrEnum):
     NESTED_TOO_DEEP = "nested_too_deep", "JSON 嵌套过深", "the JSON is nested too deeply", 400
     NOT_UTF8 = "not_utf8", "不是合法的 UTF-8（也不得带 BOM）", "not valid UTF-8 (and no byte order mark)", 400
     EMPTY_BODY = "empty_body", "请求体为空", "the body is empty", 400
-    TRUNCATED_BODY = "truncated_body", "请求体不完整", "the body ended before its announced length", 400, True
-    BAD_LENGTH = "bad_length", "Content-Length 或分块编码错误", "bad Content-Length or chunked encoding", 400
+    TRUNCATED_BODY = "truncated_body", "请求体不完整", "the body ended before it was complete", 400, True
+    BAD_LENGTH = (
+        "bad_length",
+        "Content-Length 错误或缺失（仅 application/json 可分块发送）",
+        "bad Content-Length or none (only application/json may be sent in chunks)",
+        400,
+    )
+    BAD_HOST = "bad_host", "必须有且只有一个合法的 Host", "exactly one valid Host is needed", 400
     NOT_AN_OBJECT = "not_an_object", "应为一个 JSON 对象", "expected one JSON object", 400
     NOT_AN_ARRAY = "not_an_array", "应为 JSON 数组或 NDJSON", "expected a JSON array or NDJSON", 400
     BAD_PARAMETER = "bad_parameter", "查询参数错误", "a query parameter is wrong", 400

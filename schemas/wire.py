@@ -21,12 +21,16 @@ _FIELD_NAME = re.compile(r"[a-z][a-z_]{0,31}")
 
 
 class Unreadable(Exception):
-    """A body that is not JSON we take: a 400. `detail` is a position or a field name, never other input."""
+    """A body that is not JSON we take: a 400. `detail` is a position or a field name, never other input.
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    `unfinished`: it may be the beginning of a good one.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", *, unfinished: bool = False) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+        self.unfinished = unfinished
 
 
 def parse(body: bytes) -> Any:
@@ -78,16 +82,17 @@ def normal(value: Any) -> Any:
 
 def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Unreadable:
     if not body.strip():
-        return Unreadable(Reason.EMPTY_BODY)
+        return Unreadable(Reason.EMPTY_BODY, unfinished=True)
     try:
         text = body.decode()
     except UnicodeDecodeError as bad:
-        return Unreadable(Reason.NOT_UTF8, f"byte {bad.start}")
+        return Unreadable(Reason.NOT_UTF8, f"byte {bad.start}", unfinished=bad.end == len(body))
     if text.startswith("\ufeff"):
         return Unreadable(Reason.NOT_UTF8, "byte 0")
     if "depth limit" in error.msg:
         return Unreadable(Reason.NESTED_TOO_DEEP)
-    return Unreadable(Reason.MALFORMED_JSON, f"line {error.lineno} column {error.colno}")
+    where = f"line {error.lineno} column {error.colno}"
+    return Unreadable(Reason.MALFORMED_JSON, where, unfinished=error.pos >= len(text))
 
 
 def _doubtful(body: bytes, again: bytes) -> bool:

@@ -28,6 +28,7 @@ from service.config import Config, ConfigError
 from service.domain.meaning import Flag
 from service.intake.accept import Intake
 from service.intake.api import UNMATCHED, Api
+from service.intake.body import Bodies
 from service.intake.edge import Gate
 from service.intake.health import WebHealth
 from service.intake.keys import Keys, KeysError
@@ -113,7 +114,8 @@ def web() -> Flask:
     ops.serve(probes, config.metrics_host, config.web_metrics_port)
     gate = Gate(_keys(config))
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules, make=False), journal, rules)
-    app = Api(intake, journal, gate, catalogue, metrics).app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
+    api = Api(intake, journal, gate, Bodies(config.threads), catalogue=catalogue, metrics=metrics)
+    app = api.app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
     _collect_seldom()
     return app
 

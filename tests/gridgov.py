@@ -22,6 +22,7 @@ from tests.broker import free_port
 
 GRIDGOV = str(Path(sys.executable).parent / "gridgov")
 PR_SET_PDEATHSIG = 1
+NO_KAFKA = "127.0.0.1:9"  # for who needs none
 
 
 def until(check: Callable[[], Any], what: str, *, seconds: float = 30.0, every: float = 0.02) -> Any:
@@ -182,6 +183,16 @@ def running(gridgov: Gridgov) -> Iterator[Gridgov]:
     """`gridgov run`, ready; stopped at the end whatever happens."""
     try:
         gridgov.start()
+        yield gridgov.ready()
+    finally:
+        gridgov.stop()
+
+
+@contextmanager
+def alone(gridgov: Gridgov) -> Iterator[Gridgov]:
+    """Its web process alone, ready; stopped at the end whatever happens. What it accepts stays in the journal."""
+    try:
+        gridgov.start("web")
         yield gridgov.ready()
     finally:
         gridgov.stop()

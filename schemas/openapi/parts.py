@@ -80,13 +80,16 @@ def operation(
 
 
 OTHER: Json = {
-    "description": "其他：路径 404，方法 405（附 Allow），内部 500 / else: path 404, method 405 with Allow, ours 500",
+    "description": (
+        "其他：Host 400，路径 404，方法 405（附 Allow），内部 500 / "
+        "else: Host 400, path 404, method 405 with Allow, ours 500"
+    ),
     "content": {
         "application/problem+json": {
             "schema": ref("Problem"),
             "examples": {
                 name: shown
-                for reason in (Reason.NOT_FOUND, Reason.METHOD_NOT_ALLOWED, Reason.INTERNAL_ERROR)
+                for reason in (Reason.BAD_HOST, Reason.NOT_FOUND, Reason.METHOD_NOT_ALLOWED, Reason.INTERNAL_ERROR)
                 for name, shown in examples.problem(reason).items()
             },
         }

@@ -14,22 +14,18 @@ from schemas.reasons import Lang, Reason
 from schemas.report import Problem
 from schemas.times import format_time
 from service.intake.accept import Intake, Refused
+from service.intake.body import BATCH_REPORTS, REPORT_BYTES, Bodies
 from service.intake.edge import (
     ASKED,
-    BATCH_REPORTS,
     NDJSON,
-    REPORT_BYTES,
     Asked,
     Gate,
     Refusal,
-    array,
     asked,
-    body,
+    check_host,
     content_type,
-    drain,
     errors,
     language,
-    lines,
     problem,
     reply,
 )
@@ -55,8 +51,10 @@ class Api:
 
     ROUTES = ("/v1/reports", "/v1/reports/batch", "/v1/reports/<report_id>", "/v1/catalogue")
 
-    def __init__(self, intake: Intake, journal: Inbox, gate: Gate, catalogue: Catalogue, metrics: WebMetrics) -> None:
-        self._intake, self._journal, self._gate = intake, journal, gate
+    def __init__(
+        self, intake: Intake, journal: Inbox, gate: Gate, bodies: Bodies, *, catalogue: Catalogue, metrics: WebMetrics
+    ) -> None:
+        self._intake, self._journal, self._gate, self._bodies = intake, journal, gate, bodies
         self._in_progress = metrics.http_in_progress
         self._requests, self._seconds = Bound(metrics.http_requests), Bound(metrics.http_seconds)
         self._rejections = Bound(metrics.rejections)
@@ -87,7 +85,7 @@ class Api:
         """One report → 202 with its receipt."""
         sender = self._gate.caller(Role.SENDER).name
         content_type("application/json")
-        [answer] = self._intake.accept(sender, [wire.parse(body(REPORT_BYTES))], traceparent=asked().traceparent)
+        [answer] = self._intake.accept(sender, [self._bodies.value(REPORT_BYTES)], traceparent=asked().traceparent)
         if isinstance(answer, Refused):
             raise Refusal(answer.reason, answer.problems)
         return reply(202, receipt(answer), {"Location": f"/v1/reports/{answer.report_id}"})
@@ -95,7 +93,8 @@ class Api:
     def post_batch(self) -> Response:
         """Up to 1,000 reports → 202 when every one was accepted, else 207."""
         sender = self._gate.caller(Role.SENDER).name
-        items = lines() if content_type("application/json", NDJSON) == NDJSON else array()
+        ndjson = content_type("application/json", NDJSON) == NDJSON
+        items = self._bodies.lines() if ndjson else self._bodies.array()
         if len(items) > BATCH_REPORTS:
             raise Refusal(Reason.TOO_MANY_REPORTS, limit=BATCH_REPORTS)
         if not items:
@@ -133,6 +132,7 @@ class Api:
         environ = request.environ
         environ[ASKED] = Asked(environ)
         self._in_progress.inc()
+        check_host(environ)
 
     def _end(self, response: Response) -> Response:
         now, rule, method, status = asked(), request.url_rule, request.method, response.status_code
@@ -143,8 +143,8 @@ class Api:
         exemplar = {"trace_id": now.trace_id} if now.trace_id else None
         self._seconds[method, route].observe(time.perf_counter() - now.started, exemplar)
         response.headers["X-Request-Id"] = now.request_id
-        if status >= 400:
-            drain()
+        if status >= 400 and not self._bodies.drain():
+            response.headers["Connection"] = "close"
         return response
 
     # ---- what can go wrong ----

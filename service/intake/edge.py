@@ -12,27 +12,23 @@ import orjson
 from flask import Response, request
 from werkzeug.http import parse_options_header
 
-from schemas import wire
 from schemas.reasons import Lang, Reason, message
 from schemas.report import Problem
 from service.config import is_loopback
 from service.intake.keys import LOCAL, Keys, Principal, Role
 from service.intake.lean import Answer
 
-REPORT_BYTES = 256 * 1024
-BATCH_BYTES = 2 * 1024 * 1024
-BATCH_REPORTS = 1000
-DRAIN_BYTES = 16 * 1024 * 1024  # of a refused body, so that who sends all before reading gets the answer too
 RETRY_SECONDS = (1, 3)  # jittered, so that refused senders do not come back all at once
 NDJSON = "application/x-ndjson"
 PROBLEM_JSON = "application/problem+json"
 ASKED = "gridgov.asked"
+LET_IN = "gridgov.let_in"  # in the environ: the gate knows who is asking
 Environ = dict[str, Any]  # of WSGI
 _FORWARDED = {
     *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST"),
     *("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_SERVER"),
 }
-_HOST = re.compile(r"\[([^\]]*)\](?::[0-9]+)?|([^:]*)(?::[0-9]+)?")
+_HOST = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]*)?|([A-Za-z0-9._~%!$&'()*+;=-]+)(?::[0-9]*)?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -60,6 +56,7 @@ class Gate:
             principal = LOCAL
         if principal is None:
             raise Refusal(Reason.UNAUTHENTICATED)
+        environ[LET_IN] = True
         if role is not None and role not in principal.roles:
             raise Refusal(Reason.FORBIDDEN)
         return principal
@@ -85,50 +82,10 @@ def _media_type(given: str) -> tuple[str, str]:
     return kind.lower(), parameters.get("charset", "utf-8").lower()
 
 
-def body(limit: int) -> bytes:
-    """The whole body, exactly as long as announced, at most `limit` bytes.
-
-    Not `request.get_data()`: that takes a truncated body for a whole one. Not chunked either: the server gives us a
-    chunked body that broke off as if it were whole, so its length must be announced (a buffering proxy sees to that).
-    """
-    environ = request.environ
-    announced = environ.get("HTTP_CONTENT_LENGTH") or environ.get("CONTENT_LENGTH") or ""
-    if "HTTP_TRANSFER_ENCODING" in environ or not (announced.isascii() and announced.isdigit()):
-        raise Refusal(Reason.BAD_LENGTH)
-    if int(announced) > limit:
-        raise Refusal(Reason.BODY_TOO_LARGE, limit=limit)
-    data: bytes = environ["wsgi.input"].read(limit + 1)
-    if len(data) != int(announced):
-        raise Refusal(Reason.TRUNCATED_BODY)
-    return data
-
-
-def drain() -> None:
-    """Read what is left of a body that was refused unread: the server cuts a connection that still sends."""
-    left = DRAIN_BYTES if (request.content_length or 0) <= DRAIN_BYTES else 0
-    while left > 0 and (gone := len(request.environ["wsgi.input"].read(65536))):
-        left -= gone
-
-
-def array() -> list[object]:
-    """The items of a JSON array; one that cannot be read is a problem of the whole request."""
-    items = wire.parse(body(BATCH_BYTES))
-    if not isinstance(items, list):
-        raise Refusal(Reason.NOT_AN_ARRAY)
-    return items
-
-
-def lines() -> list[object]:
-    """The items of an NDJSON body; a line that cannot be read stands in its place as `Unreadable`."""
-    raw = wire.split_ndjson(body(BATCH_BYTES))
-    return [_line(line) for line in raw[: BATCH_REPORTS + 1]]
-
-
-def _line(line: bytes) -> object:
-    try:
-        return wire.parse(line)
-    except wire.Unreadable as unreadable:
-        return unreadable
+def check_host(environ: Environ) -> None:
+    """Refuse what does not say, once, whom it is for: what stands before us may read it as another's request."""
+    if environ.get("SERVER_PROTOCOL") != "HTTP/1" and not _HOST.fullmatch(environ.get("HTTP_HOST", "")):
+        raise Refusal(Reason.BAD_HOST)
 
 
 def local(environ: Environ) -> bool:

@@ -7,7 +7,7 @@ import sys
 from granian import Granian
 from granian.constants import Interfaces
 
-THREADS = 16  # as GRIDGOV_THREADS has it by default
+THREADS = 128  # as GRIDGOV_THREADS has it by default
 CONNECTIONS = 1024
 
 

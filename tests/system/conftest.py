@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.broker import Kafka
-from tests.gridgov import Gridgov, running
+from tests.gridgov import NO_KAFKA, Gridgov, alone, running
 
 
 @pytest.fixture
@@ -22,4 +22,11 @@ def gridgov(kafka: Kafka, tmp_path: Path) -> Iterator[Gridgov]:
 def shared(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gridgov]:
     """A gridgov for all tests of a module that do not disturb each other."""
     with running(Gridgov(tmp_path_factory.mktemp("gridgov") / "var", kafka.bootstrap)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gridgov]:
+    """A web process alone: what it accepts stays in its journal. For tests that ask nothing of Kafka."""
+    with alone(Gridgov(tmp_path_factory.mktemp("web") / "var", kafka=NO_KAFKA)) as started:
         yield started

@@ -29,9 +29,11 @@ from service.cases.search import Search
 from service.domain.case import Outcome, Phase
 from service.domain.meaning import Flag
 from service.domain.view import view
-from service.intake import api, edge
+from service.intake import api
+from service.intake import body as bodies
 from service.intake.accept import Intake
 from service.intake.api import Api
+from service.intake.body import Bodies
 from service.intake.edge import Gate
 from service.intake.keys import Keys, Role
 from service.metrics import web_metrics
@@ -124,7 +126,7 @@ def client(book: Book, keys: Keys) -> FlaskClient:
     intake = Intake(catalogue, book, metrics, clock=lambda: NOW_MS + 10**12, accept_unknown_minor=False)
     probes = ops.blueprint(registry, alive=lambda: True, ready=lambda: ops.Readiness(ops.Health.READY))
     gate = Gate(keys)
-    made = Api(intake, book, gate, catalogue, metrics)  # type: ignore[arg-type]  # of a journal it asks receipts only
+    made = Api(intake, book, gate, Bodies(16), catalogue=catalogue, metrics=metrics)  # type: ignore[arg-type]  # of a journal it asks receipts only
     told_of = case_api.blueprint(book, gate)  # type: ignore[arg-type]  # and so with cases
     return made.app(probes, docs.blueprint(), told_of).test_client()
 
@@ -287,7 +289,7 @@ def part_of(small: Any, large: Any) -> bool:
 
 def test_limits_and_words_are_those_of_the_service() -> None:
     for name in ("REPORT_BYTES", "BATCH_BYTES", "BATCH_REPORTS"):
-        assert getattr(parts, name) == getattr(edge, name)
+        assert getattr(parts, name) == getattr(bodies, name)
     assert (paths.PAGE_CASES, paths.MOST_CASES) == (case_api.PAGE_CASES, case_api.MOST_CASES)
     assert tuple(State) == answers.STATES
     assert tuple(ParkReason) == answers.PARK_REASONS
@@ -346,7 +348,7 @@ def test_the_document_is_served(client: FlaskClient) -> None:
         ([GOOD], 400, "not_an_object"),
         (GOOD | {"category": "0299x"}, 422, "invalid_report"),
         (GOOD | {"category": "9901"}, 422, "invalid_report"),
-        (b" " * (edge.REPORT_BYTES + 1), 413, "body_too_large"),
+        (b" " * (bodies.REPORT_BYTES + 1), 413, "body_too_large"),
     ],
     ids=lambda part: part if isinstance(part, str) else None,
 )
