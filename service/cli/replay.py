@@ -1,9 +1,10 @@
 """`gridgov replay`: posts a file of reports the way a careful platform would; repeats are safe, so it repeats."""
 
+import codecs
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,18 @@ import click
 import orjson
 import urllib3
 
+from schemas.reasons import Reason, message
 from service.cli.command import configured, fail
 from service.config import Config
+from service.intake.body import BATCH_BYTES
 
 RETRY_STATUS = (429, 502, 503, 504)
 LONGEST_PAUSE = 2.0  # seconds between two tries, unless the server asks for more
+REQUEST_BYTES = 1_000_000  # well below what we take, and below the 1 MiB at which many a proxy refuses by default
+SOME_LINE = (400, 413)  # may be the fault of one line; 401, 403, 415 and the like are not
+NO_LINE = {Reason.BAD_HOST, Reason.BAD_LENGTH}
+_KEY = re.compile(rb"[!-~]+")
+Line = tuple[int, bytes]  # its number in the file, from 1
 
 
 class ReplayError(Exception):
@@ -36,14 +44,44 @@ class Outcome:
         return self.accepted + self.duplicates + len(self.refused)
 
 
-def numbered_lines(path: Path) -> list[tuple[int, bytes]]:
-    """The lines of a file that are not blank, with their numbers from 1."""
-    lines = path.read_bytes().split(b"\n")
-    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+def numbered_lines(path: Path) -> list[Line]:
+    """The lines of a file that are not blank. Of one that no request can hold only the beginning is kept.
+
+    Raises `ReplayError` if it cannot be read, or is plainly no UTF-8.
+    """
+    found: list[Line] = []
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(codecs.BOM_UTF8))
+            if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise ReplayError(f"{path} is UTF-16; save it as UTF-8")
+            file.seek(len(start) if start == codecs.BOM_UTF8 else 0)
+            number = 0
+            while line := file.readline(BATCH_BYTES + 2):  # two more for its end
+                number += 1
+                too_long = len(line) > BATCH_BYTES and not line.endswith(b"\n")
+                if kept := line if too_long else line.strip():
+                    found.append((number, kept))
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(BATCH_BYTES)  # the rest of it
+    except OSError as error:
+        raise ReplayError(f"{path}: {error.strerror}") from error
+    return found
+
+
+def read_key(path: Path) -> str:
+    """The API key in a file. Raises `ReplayError` if there is none."""
+    try:
+        key = path.read_bytes().removeprefix(codecs.BOM_UTF8).strip()
+    except OSError as error:
+        raise ReplayError(f"{path}: {error.strerror}") from error
+    if not _KEY.fullmatch(key):
+        raise ReplayError(f"{path} holds no API key: one word of ASCII letters, as `gridgov keys add` printed it")
+    return key.decode("ascii")
 
 
 def send(
-    lines: Sequence[tuple[int, bytes]],
+    lines: Sequence[Line],
     url: str,
     *,
     key: str | None,
@@ -63,33 +101,61 @@ def send(
     )
     headers = {"Content-Type": "application/x-ndjson", **({"Authorization": f"Bearer {key}"} if key else {})}
     with urllib3.PoolManager(retries=retry, timeout=urllib3.Timeout(30)) as http:
-        for group in _groups(lines, batch):
-            body = b"\n".join(line for _, line in group)
+
+        def post(body: bytes) -> tuple[int, bytes]:
             try:
                 answer = http.request("POST", f"{url.rstrip('/')}/v1/reports/batch", body=body, headers=headers)
             except urllib3.exceptions.HTTPError as error:
                 raise ReplayError(f"{url}: {error}") from error
-            _note(outcome, group, answer.status, answer.data)
+            return answer.status, answer.data
+
+        for group in _groups(lines, batch):
+            _send(outcome, group, post)
             progress(len(group))
     return outcome
 
 
-def _groups(lines: Sequence[tuple[int, bytes]], size: int) -> Iterator[list[tuple[int, bytes]]]:
-    rest = iter(lines)
-    while group := list(islice(rest, size)):
+def _groups(lines: Sequence[Line], size: int) -> Iterator[list[Line]]:
+    """As many lines as may go together, by number and by bytes; a long one goes alone."""
+    group: list[Line] = []
+    room = REQUEST_BYTES
+    for line in lines:
+        if group and (len(group) == size or len(line[1]) > room):
+            yield group
+            group, room = [], REQUEST_BYTES
+        group.append(line)
+        room -= len(line[1]) + 1
+    if group:
         yield group
 
 
-def _note(outcome: Outcome, group: list[tuple[int, bytes]], status: int, data: bytes) -> None:
+def _send(outcome: Outcome, group: list[Line], post: Callable[[bytes], tuple[int, bytes]]) -> None:
+    """Send a group; if it is refused as a whole for what may be the fault of one line, send its halves."""
+    if len(group[0][1]) > BATCH_BYTES:
+        details = message(Reason.BODY_TOO_LARGE, "en", limit=BATCH_BYTES)
+        outcome.refused.append((group[0][0], 413, Reason.BODY_TOO_LARGE, details))
+        return
+    status, data = post(b"\n".join(line for _, line in group))
     answer = _read(status, data)
-    if status not in (202, 207):
+    if status in (202, 207):
+        _note(outcome, group, answer)
+    elif status not in SOME_LINE or answer.get("code") in NO_LINE or (len(group) == 1 and answer.get("retryable")):
         raise ReplayError(f"status {status} {answer.get('code', '')}: {answer.get('title', '')}")
-    outcome.accepted += answer["accepted"]
-    outcome.duplicates += answer["duplicates"]
+    elif len(group) > 1:
+        middle = len(group) // 2
+        _send(outcome, group[:middle], post)
+        _send(outcome, group[middle:], post)
+    else:
+        outcome.refused.append((group[0][0], status, answer.get("code", ""), answer.get("title", "")))
+
+
+def _note(outcome: Outcome, group: list[Line], answer: dict[str, Any]) -> None:
     for result in answer["results"]:
         if result["status"] != 202:
             details = "; ".join(f"{one['pointer'] or '/'} {one['message']}" for one in result["errors"])
             outcome.refused.append((group[result["index"]][0], result["status"], result["code"], details))
+    outcome.accepted += answer["accepted"]
+    outcome.duplicates += answer["duplicates"]
 
 
 def _read(status: int, data: bytes) -> dict[str, Any]:
@@ -97,6 +163,8 @@ def _read(status: int, data: bytes) -> dict[str, Any]:
         answer = orjson.loads(data)
     except orjson.JSONDecodeError:
         answer = None
+    if status == 413 and not isinstance(answer, dict):
+        return {"code": "", "title": "too large for something on the way"}  # a proxy's word, in HTML
     if not isinstance(answer, dict) or (status in (202, 207) and "results" not in answer):
         raise ReplayError(f"status {status}, and an answer that cannot be read: is this gridgov?")
     return answer
@@ -115,11 +183,13 @@ def replay(  # noqa: PLR0917 - click gives one per option
     """Post the reports of FILE (NDJSON, one per line), in order.
 
     Whatever is not answered is sent again under the same report_id, which is always safe; Retry-After is honoured.
-    Exits with 1 when reports were refused.
+    A line that is refused does not hold up the others. Exits with 1 when reports were refused.
     """
-
-    lines = numbered_lines(file)
-    key = key_file.read_text(encoding="ascii").strip() if key_file else None
+    try:
+        lines = numbered_lines(file)
+        key = read_key(key_file) if key_file else None
+    except ReplayError as error:
+        fail(str(error))
     with click.progressbar(length=len(lines), label=file.name, file=sys.stderr, show_pos=True) as bar:
         try:
             outcome = send(

@@ -13,8 +13,11 @@ from types import SimpleNamespace
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
-from service.cli.replay import LONGEST_PAUSE, Outcome, ReplayError, numbered_lines, send
+from service.cli.main import main
+from service.cli.replay import LONGEST_PAUSE, REQUEST_BYTES, Outcome, ReplayError, numbered_lines, read_key, send
+from service.intake.body import BATCH_BYTES
 from tests.broker import free_port
 
 Answer = Callable[["Request"], None]
@@ -228,7 +231,7 @@ def test_nobody_listening_is_told() -> None:
         send([(1, b"a")], f"http://127.0.0.1:{free_port()}", key=None, batch=1, tries=1, progress=lambda _: None)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 413, 415, 500])
+@pytest.mark.parametrize("status", [401, 403, 415, 500])
 def test_a_refusal_of_the_whole_request_is_not_repeated(server: Server, status: int) -> None:
     server.script = [busy(status)]
 
@@ -247,8 +250,144 @@ def test_a_server_that_is_no_gridgov_is_told_as_such(server: Server, status: int
         post(server)
 
 
+@pytest.mark.parametrize("code", ["bad_host", "bad_length"])
+def test_a_request_that_no_line_has_spoilt_is_not_cut(server: Server, code: str) -> None:
+    server.script = [lambda request: request.answer(400, {"code": code, "title": "bad"})]
+
+    with pytest.raises(ReplayError, match=f"400 {code}: bad"):
+        post(server)
+
+    assert len(server.requests) == 1
+
+
+def choking_on(*guilty: bytes, status: int = 400, body: object = None) -> Answer:
+    """Refuses whole requests that have such a line in them."""
+    told = {"code": "malformed_json", "title": "no"} if body is None else body
+    return lambda request: request.answer(status, told) if {*guilty} & {*request.lines} else accepted(request)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (400, None, "malformed_json"),
+        (413, {"code": "body_too_large", "title": "no"}, "body_too_large"),
+        (413, b"<html>too large</html>", ""),
+    ],
+)
+def test_whose_fault_it_is_that_a_whole_request_is_refused_is_found(
+    server: Server, status: int, body: object, code: str
+) -> None:
+    server.script = [choking_on(b"r-4", b"r-9", status=status, body=body)] * 100
+
+    outcome = post(server, 20, batch=8)
+
+    assert [(line, status, code) for line, status, code, _ in outcome.refused] == [(4, status, code), (9, status, code)]
+    assert (outcome.accepted, outcome.duplicates, outcome.total) == (18, 0, 20)
+    taken = [line for request in server.requests for line in request.lines if not {b"r-4", b"r-9"} & {*request.lines}]
+    assert taken == [b"r-%d" % number for number in range(1, 21) if number not in (4, 9)]  # still in order
+    assert len(server.requests) < 20
+
+
+def test_what_may_pass_later_is_no_fault_of_a_line(server: Server) -> None:
+    server.script = [
+        lambda request: request.answer(400, {"code": "truncated_body", "title": "cut", "retryable": True})
+    ] * 9
+
+    with pytest.raises(ReplayError, match="truncated_body"):
+        post(server)
+
+
+def test_a_request_stays_below_what_is_taken(server: Server) -> None:
+    lines = [(number, b"%07d" % number * 3000) for number in range(1, 101)]  # 2.1 MB
+
+    outcome = send(lines, server.url, key=None, batch=100, tries=0, progress=lambda _: None)
+
+    assert outcome.accepted == 100
+    assert [line for request in server.requests for line in request.lines] == [line for _, line in lines]
+    assert max(len(b"\n".join(request.lines)) for request in server.requests) <= REQUEST_BYTES < 2**20
+    assert len(server.requests) == 3
+
+
+def test_a_line_that_no_request_can_hold_is_refused_alone(server: Server) -> None:
+    long = [(2, b"x" * BATCH_BYTES), (4, b"y" * (BATCH_BYTES + 1))]
+    lines = sorted([(1, b"a"), *long, (3, b"b"), (5, b"c")])
+
+    outcome = send(lines, server.url, key=None, batch=100, tries=0, progress=lambda _: None)
+
+    assert [refused[:3] for refused in outcome.refused] == [(4, 413, "body_too_large")]
+    assert outcome.accepted == 4
+    assert [[line[:1] for line in request.lines] for request in server.requests] == [[b"a"], [b"x"], [b"b"], [b"c"]]
+
+
 def test_lines_keep_their_numbers_and_blank_ones_are_left_out(tmp_path: Path) -> None:
     file = tmp_path / "reports.ndjson"
     file.write_bytes(b'\n{"a": 1}\r\n   \n{"b": "\xe4\xba\x95"}\n\n{"c": 3}')
 
     assert numbered_lines(file) == [(2, b'{"a": 1}'), (4, b'{"b": "\xe4\xba\x95"}'), (6, b'{"c": 3}')]
+
+
+def test_the_mark_that_some_editors_write_first_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    file = tmp_path / "reports.ndjson"
+    for written in (b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n\n"):
+        file.write_bytes(written)
+        assert numbered_lines(file) == []
+    file.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n{"b": 2}\r\n')
+    assert numbered_lines(file) == [(1, b'{"a": 1}'), (2, b'{"b": 2}')]
+
+
+def test_of_an_endless_line_only_the_beginning_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "reports.ndjson"
+    file.write_bytes(
+        b"a\n" + b"x" * 5 * BATCH_BYTES + b"\r\n" + b" " * 3 * BATCH_BYTES + b"y\nb" + b"\n" + b"z" * BATCH_BYTES
+    )
+
+    (_, first), (second, long), (third, blank), (fourth, after), (fifth, longest) = numbered_lines(file)
+
+    assert (first, after, second, third, fourth, fifth) == (b"a", b"b", 2, 3, 4, 5)
+    assert BATCH_BYTES < len(long) == len(blank) < BATCH_BYTES + 10
+    assert longest == b"z" * BATCH_BYTES
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_told_as_such(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "reports.ndjson"
+    file.write_bytes("\ufeff{}\n".encode(encoding))
+
+    with pytest.raises(ReplayError, match="save it as UTF-8"):
+        numbered_lines(file)
+
+
+@pytest.mark.parametrize(
+    "written", [b"gg_12345678_secret", b"gg_12345678_secret\r\n", b"\xef\xbb\xbfgg_12345678_secret\n"]
+)
+def test_a_key_file_may_be_written_by_any_editor(tmp_path: Path, written: bytes) -> None:
+    (tmp_path / "key").write_bytes(written)
+
+    assert read_key(tmp_path / "key") == "gg_12345678_secret"
+
+
+@pytest.mark.parametrize(
+    "written", [b"", b"\n", "密钥".encode(), b"two words", b"two\nlines", b"\xff\xfeg\0", b"g\x7f"]
+)
+def test_a_file_without_a_key_is_told_as_such(tmp_path: Path, written: bytes) -> None:
+    (tmp_path / "key").write_bytes(written)
+
+    with pytest.raises(ReplayError, match="holds no API key"):
+        read_key(tmp_path / "key")
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    for read in (numbered_lines, read_key):
+        for name, why in ((".", "Is a directory"), ("nothing", "No such file")):
+            with pytest.raises(ReplayError, match=why):
+                read(tmp_path / name)
+
+
+def test_the_command_ends_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "reports.ndjson").write_bytes(b"{}\n")
+    (tmp_path / "key").write_bytes("密钥".encode())
+
+    ended = CliRunner().invoke(main, ["replay", str(tmp_path / "reports.ndjson"), "--key-file", str(tmp_path / "key")])
+
+    assert (ended.exit_code, type(ended.exception)) == (1, SystemExit)
+    assert "holds no API key" in ended.output
