@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -425,6 +426,26 @@ def test_answers_to_the_wrong_people(client: FlaskClient, keys: Keys) -> None:
         told(answer, "/v1/reports/{report_id}", "get")
     told(client.get("/v1/catalogue"), "/v1/catalogue", "get")
     assert client.get("/v1/catalogue", headers=reader).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("environ", "body", "code"),
+    [
+        ({"SERVER_PROTOCOL": "HTTP/2"}, orjson.dumps(GOOD), None),
+        ({"HTTP_TRANSFER_ENCODING": "Chunked"}, orjson.dumps(GOOD), None),
+        ({"SERVER_PROTOCOL": "HTTP/2"}, orjson.dumps(GOOD)[:-1], "truncated_body"),
+        ({"SERVER_PROTOCOL": "HTTP/2"}, b"", "truncated_body"),
+        ({"HTTP_TRANSFER_ENCODING": "chunked, chunked"}, orjson.dumps(GOOD), "bad_length"),
+        ({}, orjson.dumps(GOOD), "bad_length"),
+    ],
+)
+def test_answers_to_a_body_of_unknown_length(
+    client: FlaskClient, environ: dict[str, str], body: bytes, code: str | None
+) -> None:
+    stream = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, "CONTENT_TYPE": "application/json"}
+    answer = client.post("/v1/reports", environ_overrides={**stream, **environ})
+    told(answer, "/v1/reports", "post")
+    assert (answer.json or {}).get("code") == code
 
 
 def test_answers_to_the_wrong_form(client: FlaskClient) -> None:
