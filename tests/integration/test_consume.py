@@ -51,7 +51,7 @@ class Topic:
             value = VALUE | {"report_id": f"r-{seq}"}
             headers = [("ce_id", b"r-%d" % seq), ("journal-id", b"j"), ("journal-seq", b"%d" % seq), ("attempt", b"1")]
             record = {"key": VALUE["case_id"].encode(), "value": orjson.dumps(value), "headers": headers, **changes}
-            self.producer.send(self.name, partition=partition, **record).get(20)
+            self.producer.send(self.name, partition=partition, **record).get(60)
 
 
 class Reader:

@@ -140,7 +140,7 @@ def test_what_cannot_be_created_is_told_and_stops_nothing(cluster: Cluster) -> N
     assert list(errors) == [impossible]
     assert "InvalidTopic" in errors[impossible]
     assert "InvalidReplicationFactor" in too_many[other]
-    assert cluster.describe([possible])[possible].partitions == 1
+    until(lambda: cluster.describe([possible])[possible].partitions == 1, "every broker knows of it")
 
 
 def test_whether_brokers_make_topics_by_themselves(cluster: Cluster, kafka_of_this_session: Broker) -> None:
