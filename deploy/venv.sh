@@ -25,6 +25,12 @@ if command -v flock >/dev/null; then # two at the same time: one makes it, the o
     is_whole && exit
 fi
 
+case $place in *[:\"\`]* | *\$[A-Za-z_{\(]* | *"
+"*) # venv, setuptools and the programs that pip makes take them for more than letters
+    echo 'this checkout cannot stay here: its path has a : or " or ` or $NAME or a line end in it; move it' >&2
+    exit 1
+    ;;
+esac
 if [ -z "${PYTHON:-}" ]; then
     command -v python3 >/dev/null || sh deploy/packages.sh venv "$@"
     PYTHON=python3

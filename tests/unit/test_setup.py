@@ -97,24 +97,37 @@ def test_what_the_fault_rows_need_is_installed_for_them() -> None:
     assert programs <= set(words)
 
 
+def make_venv(machine: Machine, checkout: Path) -> subprocess.CompletedProcess[str]:
+    """Run the script that makes .venv in a copy of the checkout's deploy/."""
+    shutil.copytree(ROOT / "deploy", checkout / "deploy", ignore=shutil.ignore_patterns("grafana", "demo"))
+    command, env = ["/bin/sh", "deploy/venv.sh"], {"PATH": str(machine.programs)}
+    done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, (checkout / ".venv").exists()) == (1, "", False)
+    return done
+
+
 @pytest.mark.parametrize(
     ("script", "found"), [("exit 1", "not there"), ('[ "$1" = --version ] && echo Python 3.10.4', "Python 3.10.4")]
 )
-def test_a_python_that_is_too_old_is_told_in_one_line(tmp_path: Path, script: str, found: str) -> None:
-    machine = Machine(tmp_path).has("python3", script)
-    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("grafana", "demo"))
+def test_a_python_that_is_too_old_is_told_in_one_line(
+    machine: Machine, tmp_path: Path, script: str, found: str
+) -> None:
+    machine.has("python3", script)
 
-    done = subprocess.run(
-        ["/bin/sh", "deploy/venv.sh"],
-        cwd=tmp_path,
-        env={"PATH": str(machine.programs)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 1
-    assert done.stderr == (
+    assert make_venv(machine, tmp_path / "checkout").stderr == (
         f"gridgov needs Python 3.11 or newer, and python3 is {found}; name another: make PYTHON=/path/to/python3.12\n"
     )
-    assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("name", ["a:b", 'a "b"', "a`b`", "a$b", "a${b}", "a\nb"])
+def test_a_place_that_pythons_own_tools_would_mistake_is_told_in_one_line(
+    machine: Machine, tmp_path: Path, name: str
+) -> None:
+    assert make_venv(machine, tmp_path / name).stderr.startswith("this checkout cannot stay here")
+
+
+@pytest.mark.parametrize("name", ["一网统管 试点", "O'Brien", "50% #1, a\\b", "user$", "[1]* ?q=1&r"])
+def test_any_other_is_no_matter(machine: Machine, tmp_path: Path, name: str) -> None:
+    machine.has("python3", "exit 1")
+
+    assert make_venv(machine, tmp_path / name).stderr.startswith("gridgov needs Python")
