@@ -30,6 +30,7 @@ from tests.broker import Broker, run_script
 class Plan:
     """How long and how much. Seconds are those of one load."""
 
+    rounds: int
     closed_seconds: int
     rates: tuple[int, ...]
     open_seconds: int
@@ -39,8 +40,8 @@ class Plan:
     scale: growth.Scale
 
 
-WHOLE: Final = Plan(4, latency.RATES, 6, 200_000, 3, 3, growth.Scale())
-SHORT: Final = Plan(1, latency.RATES[1:2], 2, 10_000, 1, 1, growth.Scale(100_000, 10_000, 10 << 20))
+WHOLE: Final = Plan(5, 2, latency.RATES, 5, 200_000, 3, 3, growth.Scale())
+SHORT: Final = Plan(3, 1, latency.RATES[1:2], 2, 10_000, 1, 1, growth.Scale(100_000, 10_000, 10 << 20))
 
 
 class Bench:
@@ -50,6 +51,7 @@ class Bench:
         self.figures = Figures()
         self._broker, self._scratch, self._chosen = broker, scratch, chosen
         self._plan = SHORT if chosen.short else WHOLE
+        self._rounds = chosen.rounds or self._plan.rounds
 
     def closed(self) -> Iterator[str]:
         """Closed loops, every contestant."""
@@ -67,8 +69,8 @@ class Bench:
                     absent[one.name] = str(error)
             for one in up:
                 ring.check(one)
-            for number in range(self._chosen.rounds):
-                _say(f"round {number + 1} of {self._chosen.rounds}")
+            for number in range(self._rounds):
+                _say(f"round {number + 1} of {self._rounds}")
                 ring.round(up, number)
         store.close()
         who = {one.name: one.about for one in up} | {name: f"not available: {why}" for name, why in absent.items()}
@@ -99,7 +101,7 @@ class Bench:
             yield f"{web_processes.OPTION}: this gridgov has no such option yet"
             return
         scratch, seconds = self._scratch / "processes", self._plan.closed_seconds
-        web_processes.Processes(self._broker.bootstrap, self.figures, scratch, seconds, _say).run(self._chosen.rounds)
+        web_processes.Processes(self._broker.bootstrap, self.figures, scratch, seconds, _say).run(self._rounds)
         yield from web_processes.tables(self.figures)
 
 
@@ -169,7 +171,9 @@ def _say(what: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench BENCH=…", description=__doc__)
     parser.add_argument("--short", action="store_true", help="two minutes instead of twelve; for a first look")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--rounds", type=int, help=f"of the closed loops; default: {WHOLE.rounds}, or {SHORT.rounds} when short"
+    )
     parser.add_argument(
         "--parts", type=_some(PARTS), default=list(PARTS), help=f"some of {','.join(PARTS)}, with commas; default: all"
     )
