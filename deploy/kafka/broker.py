@@ -188,6 +188,9 @@ def fetch(jars: JarSet, scratch: Path) -> Path:
     from jgo.env import EnvironmentBuilder  # noqa: PLC0415  (slow, and only fetching needs it)
     from jgo.maven import MavenContext  # noqa: PLC0415
 
+    # It sorts jars with a JDK's `jar`, which we do not need, and where no Java is, would download a whole JDK for it.
+    os.environ["JAVA_HOME"] = str(java().parents[1])
+    logging.getLogger("jgo").setLevel(logging.ERROR)
     mirror = os.environ.get("MAVEN_CENTRAL_URL")
     maven = MavenContext(repo_cache=scratch / "m2", remote_repos={"mirror": mirror.rstrip("/")} if mirror else None)
     builder = EnvironmentBuilder(context=maven, cache_dir=scratch / "environments")
