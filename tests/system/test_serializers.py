@@ -85,20 +85,8 @@ def test_java(web: Gridgov, first: str, tmp_path: Path) -> None:
     jars = prepare_set(JARS)
     [compiler] = jars.glob("ecj-*.jar")
     path = ":".join(map(str, jars.glob("*.jar")))
-    run(
-        java(),
-        "-jar",
-        compiler,
-        "-17",
-        "-proc:none",
-        "-encoding",
-        "UTF-8",
-        "-cp",
-        path,
-        "-d",
-        tmp_path,
-        SOURCES / "Sender.java",
-    )
+    how = ("-17", "-proc:none", "-encoding", "UTF-8", "-cp", path, "-d", tmp_path)
+    run(java(), "-jar", compiler, *how, SOURCES / "Sender.java")
     output = run(java(), "-Dstdout.encoding=UTF-8", "-cp", f"{path}:{tmp_path}", "Sender", web.url)
     one_and_the_same(first, output, least=29)
 
