@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask import Flask
 from prometheus_client import CollectorRegistry
 
 from schemas.catalogue import Catalogue, CatalogueError
@@ -28,10 +27,10 @@ from service.config import Config, ConfigError
 from service.domain.meaning import Flag
 from service.intake.accept import Intake
 from service.intake.api import UNMATCHED, Api
-from service.intake.body import Bodies
 from service.intake.edge import Gate
 from service.intake.health import WebHealth
 from service.intake.keys import Keys, KeysError
+from service.intake.loop import Gates, Loop
 from service.journal.ballast import Ballast
 from service.journal.journal import SqliteJournal
 from service.journal.room import room
@@ -95,8 +94,8 @@ def _journal_or_end() -> Iterator[None]:
 
 
 @_journal_or_end()
-def web() -> Flask:
-    """The web process, as the WSGI server calls for it in its worker."""
+def web() -> Loop:
+    """The web process, as the HTTP server calls for it in its worker."""
     die_with_parent()
     _take_turns()
     config = configuration.load(os.environ)
@@ -105,7 +104,7 @@ def web() -> Flask:
     metrics = _web_metrics(told, catalogue)
     journal = opened(config.data_dir, limit=room(config.data_dir, config.journal_limit))
     told.register(JournalCollector(journal))
-    writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop)
+    writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop, gate=Gates())
     intake = Intake(
         catalogue, writer, metrics, clock=_now, accept_unknown_minor=config.unknown_minor == "accept_and_flag"
     )
@@ -114,10 +113,10 @@ def web() -> Flask:
     ops.serve(probes, config.metrics_host, config.web_metrics_port)
     gate = Gate(_keys(config))
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules, make=False), journal, rules)
-    api = Api(intake, journal, gate, Bodies(config.threads), catalogue=catalogue, metrics=metrics)
+    api = Api(intake, journal, gate, catalogue=catalogue, metrics=metrics)
     app = api.app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
     _collect_seldom()
-    return app
+    return Loop(app.wsgi_app, threads=config.threads)
 
 
 @_journal_or_end()

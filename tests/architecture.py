@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
         "service.config": "",
         "service.ports": "",
         "service.files": "",
+        "service.gate": "",
         "service.logs": "",
         "service.processes": "",
         "service.ops": "",
@@ -39,9 +40,9 @@ ROOMS: dict[str, set[str]] = {
         "service.metrics": "service.ports service.version",
         "service.domain": SCHEMAS,
         "service.broker": "schemas service.config service.ports",
-        "service.journal": "schemas service.files service.ports",
-        "service.intake": f"{SCHEMAS} service.config service.domain service.files service.metrics service.ops"
-        " service.ports",
+        "service.journal": "schemas service.files service.gate service.ports",
+        "service.intake": f"{SCHEMAS} service.config service.domain service.files service.gate service.metrics"
+        " service.ops service.ports",
         "service.relay": "service.metrics service.ops service.ports",
         "service.cases": f"{SCHEMAS} service.config service.domain service.intake service.journal service.ports",
         "service.app": f"{SCHEMAS} service.config service.ports service.docs service.domain service.metrics service.ops"

@@ -103,13 +103,13 @@ def blueprint(reader: CaseReader, gate: Gate) -> Blueprint:
 
     @cases.get("/v1/cases")
     def some() -> Response:
-        sender = _only(gate.caller())
+        sender = _only(gate.caller(request.environ))
         limit, after = _limit(), request.args.get("cursor", "")
         return reply(200, reader.some(_wanted(sender), after, limit))
 
     @cases.get("/v1/cases/<case_id>")
     def one(case_id: str) -> Response:
-        found = reader.one(case_id, _only(gate.caller()))
+        found = reader.one(case_id, _only(gate.caller(request.environ)))
         if found is None:
             raise Refusal(Reason.NOT_FOUND)
         return reply(200, found)

@@ -30,7 +30,7 @@ def serving(command: Callable[..., None]) -> Callable[..., None]:
 def web(config: Config) -> None:
     """Run the web process: accept reports over HTTP into the journal."""
     from granian import Granian  # noqa: PLC0415 - only this process is a web server
-    from granian.constants import Interfaces  # noqa: PLC0415
+    from granian.constants import Interfaces, Loops  # noqa: PLC0415
     from granian.log import LogLevels  # noqa: PLC0415
 
     server = Granian(
@@ -38,9 +38,9 @@ def web(config: Config) -> None:
         factory=True,
         address=config.host,
         port=config.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
         workers=1,
-        blocking_threads=config.threads,
+        loop=Loops.uvloop,
         backpressure=CONNECTIONS,
         websockets=False,
         workers_kill_timeout=10,

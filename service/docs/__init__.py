@@ -28,7 +28,7 @@ def blueprint() -> Blueprint:
 
     @docs.get("/openapi.json")
     def document() -> Response:
-        return Response(openapi, content_type="application/json")
+        return _confined(Response(openapi, content_type="application/json"))
 
     @docs.get("/docs")
     def page() -> Response:
@@ -38,13 +38,13 @@ def blueprint() -> Blueprint:
     def asset(filename: str) -> Response:
         whole = send_from_directory(ASSETS, filename, conditional=False)
         whole.make_conditional(request.environ)  # "not changed" is told, but no ranges are served
-        return whole
-
-    @docs.after_request
-    def confined(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
+        return _confined(whole)
 
     return docs
+
+
+def _confined(response: Response) -> Response:
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import orjson
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 
 from schemas import wire
@@ -13,8 +13,8 @@ from schemas.catalogue import Catalogue
 from schemas.reasons import Lang, Reason
 from schemas.report import Problem
 from schemas.times import format_time
+from service.intake import body
 from service.intake.accept import Intake, Refused
-from service.intake.body import BATCH_REPORTS, REPORT_BYTES, Bodies
 from service.intake.edge import (
     ASKED,
     NDJSON,
@@ -52,9 +52,9 @@ class Api:
     ROUTES = ("/v1/reports", "/v1/reports/batch", "/v1/reports/<report_id>", "/v1/catalogue")
 
     def __init__(
-        self, intake: Intake, journal: Inbox, gate: Gate, bodies: Bodies, *, catalogue: Catalogue, metrics: WebMetrics
+        self, intake: Intake, journal: Inbox, gate: Gate, *, catalogue: Catalogue, metrics: WebMetrics
     ) -> None:
-        self._intake, self._journal, self._gate, self._bodies = intake, journal, gate, bodies
+        self._intake, self._journal, self._gate = intake, journal, gate
         self._in_progress = metrics.http_in_progress
         self._requests, self._seconds = Bound(metrics.http_requests), Bound(metrics.http_seconds)
         self._rejections = Bound(metrics.rejections)
@@ -62,10 +62,7 @@ class Api:
 
     def app(self, *others: Blueprint) -> Flask:
         """The WSGI application."""
-        app = LeanFlask("gridgov", static_folder=None)
-        app.url_map.merge_slashes = False  # a redirect would name the Host header's host, in HTML
-        app.before_request(self._begin)
-        app.after_request(self._end)
+        app = LeanFlask(self._begin, self._end)
         app.register_error_handler(Refusal, self._refused)
         app.register_error_handler(wire.Unreadable, self._unreadable)
         app.register_error_handler(JournalError, self._not_kept)
@@ -83,24 +80,27 @@ class Api:
 
     def post_report(self) -> Response:
         """One report → 202 with its receipt."""
-        sender = self._gate.caller(Role.SENDER).name
-        content_type("application/json")
-        [answer] = self._intake.accept(sender, [self._bodies.value(REPORT_BYTES)], traceparent=asked().traceparent)
+        environ = request.environ
+        sender = self._gate.caller(environ, Role.SENDER).name
+        content_type(environ, "application/json")
+        report = body.value(environ, body.REPORT_BYTES)
+        [answer] = self._intake.accept(sender, [report], traceparent=environ[ASKED].traceparent)
         if isinstance(answer, Refused):
             raise Refusal(answer.reason, answer.problems)
         return reply(202, receipt(answer), {"Location": f"/v1/reports/{answer.report_id}"})
 
     def post_batch(self) -> Response:
         """Up to 1,000 reports → 202 when every one was accepted, else 207."""
-        sender = self._gate.caller(Role.SENDER).name
-        ndjson = content_type("application/json", NDJSON) == NDJSON
-        items = self._bodies.lines() if ndjson else self._bodies.array()
-        if len(items) > BATCH_REPORTS:
-            raise Refusal(Reason.TOO_MANY_REPORTS, limit=BATCH_REPORTS)
+        environ = request.environ
+        sender = self._gate.caller(environ, Role.SENDER).name
+        ndjson = content_type(environ, "application/json", NDJSON) == NDJSON
+        items = body.lines(environ) if ndjson else body.array(environ)
+        if len(items) > body.BATCH_REPORTS:
+            raise Refusal(Reason.TOO_MANY_REPORTS, limit=body.BATCH_REPORTS)
         if not items:
             raise Refusal(Reason.EMPTY_BATCH)
         lang = language()
-        answers = self._intake.accept(sender, items, traceparent=asked().traceparent)
+        answers = self._intake.accept(sender, items, traceparent=environ[ASKED].traceparent)
         results = [result(index, answer, lang) for index, answer in enumerate(answers)]
         refused = [answer for answer in answers if isinstance(answer, Refused)]
         for one in refused:
@@ -116,26 +116,26 @@ class Api:
 
     def get_receipt(self, report_id: str) -> Response:
         """The sender's own receipt."""
-        found = self._journal.receipt(self._gate.caller(Role.SENDER).name, report_id)
+        found = self._journal.receipt(self._gate.caller(request.environ, Role.SENDER).name, report_id)
         if found is None:
             raise Refusal(Reason.NOT_FOUND)
         return reply(200, receipt(found))
 
     def get_catalogue(self) -> Response:
         """The district's table."""
-        self._gate.caller()
+        self._gate.caller(request.environ)
         return Response(self._catalogue, content_type="application/json")
 
     # ---- around every request ----
 
-    def _begin(self) -> None:
-        environ = request.environ
+    def _begin(self, asked: Request) -> None:
+        environ = asked.environ
         environ[ASKED] = Asked(environ)
         self._in_progress.inc()
         check_host(environ)
 
-    def _end(self, response: Response) -> Response:
-        now, rule, method, status = asked(), request.url_rule, request.method, response.status_code
+    def _end(self, asked: Request, response: Response) -> None:
+        now, rule, method, status = asked.environ[ASKED], asked.url_rule, asked.method, response.status_code
         route = rule.rule if rule else UNMATCHED
         method = method if method in ("GET", "POST") else "other"
         self._in_progress.dec()
@@ -143,9 +143,8 @@ class Api:
         exemplar = {"trace_id": now.trace_id} if now.trace_id else None
         self._seconds[method, route].observe(time.perf_counter() - now.started, exemplar)
         response.headers["X-Request-Id"] = now.request_id
-        if status >= 400 and not self._bodies.drain():
+        if status >= 400 and not body.drain(asked.environ):
             response.headers["Connection"] = "close"
-        return response
 
     # ---- what can go wrong ----
 

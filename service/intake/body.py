@@ -1,13 +1,9 @@
-"""The body of a request, read so that nothing slips through and slow senders cannot stop intake.
+"""The body of a request, read so that nothing slips through.
 
-The server's `read` waits for the sender as long as it takes, on one of the threads that answer requests, and cannot be
-left once it has begun (granian 2.8.7: the request ends only after it, with Python's lock held). So what is bounded is
-how many wait: a body that is wanted has a thread, and there are many; one that was refused may have one of a few.
+Whoever sends slowly keeps a connection and nothing else: who waits for a body has given way (see `loop`).
 """
 
 import time
-
-from flask import request
 
 from schemas import wire
 from schemas.reasons import Reason
@@ -22,68 +18,53 @@ _PIECE = 16384
 _OVER = "gridgov.body_over"  # in the environ: nothing more is to be read
 
 
-class Bodies:
-    """Reads bodies on the server's `threads`; at most a quarter of them read what was refused."""
+def value(environ: Environ, limit: int) -> object:
+    """What a JSON body spells, of at most `limit` bytes. Raises Refusal, Unreadable.
 
-    def __init__(self, threads: int) -> None:
-        # Who pops one may drain, and puts it back. Strangers have their own, so that they cannot take the senders'.
-        self._drains = {let_in: [None] * (threads // 8) for let_in in (True, False)}
+    It need not be announced (chunked, HTTP/2): the server gives us a body that broke off as if it were whole, but
+    a JSON text closes itself, so no part of an object or an array is one.
+    """
+    announced = _announced(environ)
+    data = _whole(environ, announced, limit)
+    try:
+        return wire.parse(data)
+    except wire.Unreadable as unreadable:
+        if announced is None and unreadable.unfinished:
+            raise Refusal(Reason.TRUNCATED_BODY) from None
+        raise
 
-    def value(self, limit: int) -> object:
-        """What a JSON body spells, of at most `limit` bytes. Raises Refusal, Unreadable.
 
-        It need not be announced (chunked, HTTP/2): the server gives us a body that broke off as if it were whole, but
-        a JSON text closes itself, so no part of an object or an array is one.
-        """
-        announced = _announced(request.environ)
-        data = _whole(announced, limit)
-        try:
-            return wire.parse(data)
-        except wire.Unreadable as unreadable:
-            if announced is None and unreadable.unfinished:
-                raise Refusal(Reason.TRUNCATED_BODY) from None
-            raise
+def array(environ: Environ) -> list[object]:
+    """The items of a JSON array; one that cannot be read is a problem of the whole request."""
+    items = value(environ, BATCH_BYTES)
+    if not isinstance(items, list):
+        raise Refusal(Reason.NOT_AN_ARRAY)
+    return items
 
-    def array(self) -> list[object]:
-        """The items of a JSON array; one that cannot be read is a problem of the whole request."""
-        items = self.value(BATCH_BYTES)
-        if not isinstance(items, list):
-            raise Refusal(Reason.NOT_AN_ARRAY)
-        return items
 
-    def lines(self) -> list[object]:
-        """The items of an NDJSON body; a line that cannot be read stands in its place as `Unreadable`.
+def lines(environ: Environ) -> list[object]:
+    """The items of an NDJSON body; a line that cannot be read stands in its place as `Unreadable`.
 
-        It must be announced: cut off at the end of a line it looks complete.
-        """
-        announced = _announced(request.environ)
-        if announced is None:
-            raise Refusal(Reason.BAD_LENGTH)
-        raw = wire.split_ndjson(_whole(announced, BATCH_BYTES))
-        return [_line(line) for line in raw[: BATCH_REPORTS + 1]]
+    It must be announced: cut off at the end of a line it looks complete.
+    """
+    announced = _announced(environ)
+    if announced is None:
+        raise Refusal(Reason.BAD_LENGTH)
+    raw = wire.split_ndjson(_whole(environ, announced, BATCH_BYTES))
+    return [_line(line) for line in raw[: BATCH_REPORTS + 1]]
 
-    def drain(self) -> bool:
-        """Read what is left of the body of a refused request, within limits; whether it was all.
 
-        Else the connection has to end: the server cuts it, and who sends all before reading may miss the answer.
-        """
-        environ = request.environ
-        length = request.content_length
-        if _OVER in environ or length == 0 or (length is None and not _unannounced(environ)):
-            return True
-        let_in = LET_IN in environ
-        budget = DRAIN_BYTES if let_in else REPORT_BYTES
-        drains = self._drains[let_in]
-        if (length or 0) > budget or not drains:
-            return False
-        try:
-            drains.pop()
-        except IndexError:  # another was quicker
-            return False
-        try:
-            return _swallow(environ, budget)
-        finally:
-            drains.append(None)
+def drain(environ: Environ) -> bool:
+    """Read what is left of the body of a refused request, within limits; whether it was all.
+
+    Else the connection has to end: the server cuts it, and who sends all before reading may miss the answer.
+    """
+    given = environ.get("CONTENT_LENGTH", "")
+    length = int(given) if given.isascii() and given.isdigit() else None
+    if _OVER in environ or length == 0 or (length is None and not _unannounced(environ)):
+        return True
+    budget = DRAIN_BYTES if LET_IN in environ else REPORT_BYTES
+    return (length or 0) <= budget and _swallow(environ, budget)
 
 
 def _announced(environ: Environ) -> int | None:
@@ -102,11 +83,10 @@ def _unannounced(environ: Environ) -> bool:
     return coding.lower() == "chunked" or (not coding and environ.get("SERVER_PROTOCOL") == "HTTP/2")
 
 
-def _whole(announced: int | None, limit: int) -> bytes:
+def _whole(environ: Environ, announced: int | None, limit: int) -> bytes:
     """All of the body. Not `request.get_data()`: that takes a truncated body for a whole one."""
     if announced is not None and announced > limit:
         raise Refusal(Reason.BODY_TOO_LARGE, limit=limit)
-    environ = request.environ
     data: bytes = environ["wsgi.input"].read(limit + 1)
     if len(data) > limit:
         raise Refusal(Reason.BODY_TOO_LARGE, limit=limit)

@@ -47,9 +47,8 @@ class Gate:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
-    def caller(self, role: Role | None = None) -> Principal:
+    def caller(self, environ: Environ, role: Role | None = None) -> Principal:
         """Who is asking; with `role`, only if they have it."""
-        environ = request.environ
         given = environ.get("HTTP_AUTHORIZATION")
         principal = self._keys.who(given)
         if principal is None and given is None and not self._keys.configured and local(environ):
@@ -65,9 +64,8 @@ class Gate:
 # ---- reading ----
 
 
-def content_type(*allowed: str) -> str:
+def content_type(environ: Environ, *allowed: str) -> str:
     """The request's media type if it is one of `allowed`, in UTF-8 and not encoded further."""
-    environ = request.environ
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise Refusal(Reason.UNSUPPORTED_ENCODING)
     found, charset = _media_type(environ.get("CONTENT_TYPE", ""))

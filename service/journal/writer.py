@@ -1,19 +1,18 @@
-"""Group commit: of the requests that wait together, one writes for all, with one flush.
+"""Group commit: what waits together is written together, with one flush.
 
-The first to come leads: it writes what waits, itself included, answers the others, and hands the lead to the first of
-those who have come meanwhile. So a lone request is written on its own thread, without a switch to another, and no
-linger is needed: while one flush is under way the next group gathers by itself. The queue is bounded; a full one
-refuses.
+One thread writes: it takes all that waits, writes it, answers, and takes what has come meanwhile. No linger is needed:
+while one flush is under way the next group gathers by itself. The queue is bounded; a full one refuses.
 """
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 
 from prometheus_client import Histogram
 
+from service.gate import Gate, ThreadGate
 from service.ports import (
     Conflict,
     Inbox,
@@ -36,15 +35,13 @@ Answer = list[Receipt | Conflict]
 
 
 class _Ticket:
-    """One request's submission. Its thread waits at the gate until it is answered or has to lead."""
+    """One request's submission, and the gate at which it waits for its answer."""
 
-    __slots__ = ("answer", "gate", "leads", "messages")
+    __slots__ = ("abandoned", "answer", "gate", "messages")
 
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self.messages = messages
-        self.gate = threading.Lock()
-        self.gate.acquire()
-        self.leads = False
+    def __init__(self, messages: Sequence[Message], gate: Gate) -> None:
+        self.messages, self.gate = messages, gate
+        self.abandoned = False  # its client has been told 503: not to be written behind its back, if it is not too late
         self.answer: Answer | JournalError | None = None
 
     def result(self) -> Answer:
@@ -56,16 +53,24 @@ class _Ticket:
 
 
 class Writer:
-    """Takes submissions from any thread. `broken` is called once when the journal cannot be trusted any more."""
+    """Takes submissions from wherever `gate` lets one wait. `broken` is called once when the journal cannot be trusted
+    any more."""
 
-    def __init__(self, journal: Inbox, *, queue: int, seconds: Histogram, broken: Callable[[], None]) -> None:
-        self._journal, self._limit, self._seconds, self._broken = journal, queue, seconds, broken
-        self._lock = threading.Lock()
-        self._waiting: deque[_Ticket] = deque()
-        self._led = False  # whether somebody writes, or has been told to
-        self._probed = False  # whether a thread asks the journal now and then how it is
+    def __init__(
+        self,
+        journal: Inbox,
+        *,
+        queue: int,
+        seconds: Histogram,
+        broken: Callable[[], None],
+        gate: Callable[[], Gate] = ThreadGate,
+    ) -> None:
+        self._journal, self._limit, self._seconds, self._broken, self._gate = journal, queue, seconds, broken, gate
+        self._waiting: SimpleQueue[_Ticket] = SimpleQueue()
+        self._next: _Ticket | None = None  # had no room in the group before
         self._began: float | None = None  # when the write under way was begun
         self.error: JournalError | None = None  # what the last group met, None when it went well
+        threading.Thread(target=self._run, name="journal-writer", daemon=True).start()
 
     @property
     def alive(self) -> bool:
@@ -80,46 +85,45 @@ class Writer:
 
     def submit(self, messages: Sequence[Message]) -> Answer:
         """One answer per message, given after the flush. Raises `JournalError`: then nothing is promised."""
-        ticket = _Ticket(messages)
-        with self._lock:
-            if isinstance(self.error, JournalBroken):
-                raise self.error
-            if len(self._waiting) >= self._limit:
-                raise JournalBusy(f"{self._limit} requests wait already")
-            self._waiting.append(ticket)
-            ticket.leads, self._led = not self._led, True
-        if not ticket.leads and not ticket.gate.acquire(timeout=WAIT_SECONDS):
-            self._give_up(ticket)
-        if ticket.leads:
-            self._lead()
+        if isinstance(self.error, JournalBroken):
+            raise self.error
+        if self._waiting.qsize() >= self._limit:
+            raise JournalBusy(f"{self._limit} requests wait already")
+        ticket = _Ticket(messages, self._gate())
+        self._waiting.put(ticket)
+        if not ticket.gate.wait(WAIT_SECONDS):
+            ticket.abandoned = True
         return ticket.result()
 
-    def _give_up(self, ticket: _Ticket) -> None:
-        """Its client is told 503: do not write behind its back, if it is not too late for that."""
-        with self._lock:
-            if not ticket.leads and ticket in self._waiting:
-                self._waiting.remove(ticket)
-
-    def _lead(self) -> None:
-        """Write one group, and see to it that somebody writes the next."""
-        group: list[_Ticket] = []
-        try:
-            group = self._gather()
-            self._commit(group)
-        except Exception as error:  # nobody foresaw it: whatever the journal is now, it cannot be trusted
-            log.critical("journal not written", exc_info=error)
-            self._end(group, error)
-        finally:
-            self._hand_over()
+    def _run(self) -> None:
+        while self.alive:
+            group: list[_Ticket] = []
+            try:
+                group = self._gather()
+                self._commit(group)
+            except Exception as error:  # nobody foresaw it: whatever the journal is now, it cannot be trusted
+                log.critical("journal not written", exc_info=error)
+                self._end(group, error)
 
     def _gather(self) -> list[_Ticket]:
+        """All that waits, as far as it goes into one group; nothing when an ill journal should be asked how it is.
+
+        Nobody posts to a gateway that says it is not ready, so no group would tell.
+        """
+        ill = self.error is not None or self._journal.closed_to_new
         group: list[_Ticket] = []
         size = 0
-        with self._lock:
-            while self._waiting and (not group or size + len(self._waiting[0].messages) <= GROUP_MESSAGES):
-                ticket = self._waiting.popleft()
-                group.append(ticket)
-                size += len(ticket.messages)
+        try:
+            ticket = self._next or self._waiting.get(timeout=PROBE_SECONDS if ill else None)
+            while not group or size + len(ticket.messages) <= GROUP_MESSAGES:
+                self._next = None
+                if not ticket.abandoned:
+                    group.append(ticket)
+                    size += len(ticket.messages)
+                ticket = self._waiting.get_nowait()
+            self._next = ticket
+        except Empty:
+            pass
         return group
 
     def _commit(self, group: list[_Ticket]) -> None:
@@ -142,39 +146,12 @@ class Writer:
         self._seconds.observe(time.perf_counter() - started)
         _answer(group, answers)
 
-    def _hand_over(self) -> None:
-        with self._lock:
-            if self._waiting and not isinstance(self.error, JournalBroken):
-                self._waiting[0].leads = True
-                self._waiting[0].gate.release()
-                return
-            self._led = False
-            ill = self.error is not None or self._journal.closed_to_new
-            probe = ill and not self._probed and not isinstance(self.error, JournalBroken)
-            self._probed = self._probed or probe
-        if probe:
-            threading.Thread(target=self._probe, name="journal-probe", daemon=True).start()
-
-    def _probe(self) -> None:
-        """While the last write failed: nobody posts to a gateway that says it is not ready, so none would tell."""
-        while True:
-            time.sleep(PROBE_SECONDS)
-            with self._lock:
-                well = self.error is None and not self._journal.closed_to_new
-                if well or isinstance(self.error, JournalBroken):
-                    self._probed = False
-                    return
-                leads, self._led = not self._led, True
-            if leads:
-                self._lead()
-
     def _end(self, group: list[_Ticket], error: Exception) -> None:
         """Nothing more is written; also after an error that nobody foresaw, nobody is kept waiting."""
-        with self._lock:
-            self.error = (
-                error if isinstance(error, JournalBroken) else JournalBroken(f"{type(error).__name__}: {error}")
-            )
-            left, self._waiting = [*group, *self._waiting], deque()
+        self.error = error if isinstance(error, JournalBroken) else JournalBroken(f"{type(error).__name__}: {error}")
+        left = [*group, *([self._next] if self._next else [])]
+        while not self._waiting.empty():
+            left.append(self._waiting.get())
         _answer(left, [self.error] * len(left))
         self._broken()
 
@@ -182,5 +159,4 @@ class Writer:
 def _answer(group: Sequence[_Ticket], answers: Sequence[Answer | JournalError]) -> None:
     for ticket, answer in zip(group, answers, strict=True):
         ticket.answer = answer
-        if not ticket.leads:
-            ticket.gate.release()
+        ticket.gate.open()

@@ -34,7 +34,6 @@ from service.intake import api
 from service.intake import body as bodies
 from service.intake.accept import Intake
 from service.intake.api import Api
-from service.intake.body import Bodies
 from service.intake.edge import Gate
 from service.intake.keys import Keys, Role
 from service.metrics import web_metrics
@@ -127,7 +126,7 @@ def client(book: Book, keys: Keys) -> FlaskClient:
     intake = Intake(catalogue, book, metrics, clock=lambda: NOW_MS + 10**12, accept_unknown_minor=False)
     probes = ops.blueprint(registry, alive=lambda: True, ready=lambda: ops.Readiness(ops.Health.READY))
     gate = Gate(keys)
-    made = Api(intake, book, gate, Bodies(16), catalogue=catalogue, metrics=metrics)  # type: ignore[arg-type]  # of a journal it asks receipts only
+    made = Api(intake, book, gate, catalogue=catalogue, metrics=metrics)  # type: ignore[arg-type]  # of a journal it asks receipts only
     told_of = case_api.blueprint(book, gate)  # type: ignore[arg-type]  # and so with cases
     return made.app(probes, docs.blueprint(), told_of).test_client()
 

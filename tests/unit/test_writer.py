@@ -65,9 +65,9 @@ class Desk:
 
     def submit(self, *messages: Message) -> Future[list[Receipt | Conflict]]:
         """Submit from another thread; returns once it stands in the queue."""
-        waiting = len(self.writer._waiting)
+        waiting = self.writer._waiting.qsize()
         future = self.clients.submit(self.writer.submit, messages)
-        until(lambda: len(self.writer._waiting) > waiting or future.done(), "it waits")
+        until(lambda: self.writer._waiting.qsize() > waiting or future.done(), "it waits")
         return future
 
     def hold(self) -> Future[list[Receipt | Conflict]]:
