@@ -100,9 +100,7 @@ class Config:
     metrics_host: str = _option("127.0.0.1", _text, "address", "where the metrics and probe ports listen")
     web_metrics_port: int = _option("9464", _PORT, "port", "/metrics, /livez and /readyz of the web process")
     relay_metrics_port: int = _option("9465", _PORT, "port", "/metrics, /livez and /readyz of the relay")
-    threads: int = _option(
-        "128", _between(1, 1024), "threads", "requests answered at the same time; a slow sender holds one"
-    )
+    threads: int = _option("16", _between(1, 1024), "threads", "reads answered at the same time; reports need none")
     queue: int = _option("1024", _between(16, 65536), "requests", "waiting for the journal; when full, 503")
     keys_file: Path | None = _option("", _optional_path, "path", "API keys; default <data dir>/keys.json")
     catalogue_dir: Path | None = _option("", _optional_path, "path", "the district's own catalogue; default: built in")

@@ -193,7 +193,7 @@ def _environ(scope: Scope) -> Environ:
         "PATH_INFO": path if path.isascii() else path.encode().decode("latin-1"),  # as PEP 3333 wants it
         "QUERY_STRING": scope.query_string,
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
-        "REMOTE_ADDR": scope.client.rpartition(":")[0],
+        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
         "wsgi.url_scheme": scope.scheme,
     }
     for name, value in scope.headers.items():
