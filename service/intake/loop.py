@@ -69,7 +69,7 @@ class Loop:
 
     def __init__(self, wsgi: Wsgi, *, threads: int) -> None:
         self._wsgi, self._threads = wsgi, ThreadPoolExecutor(threads, "read")
-        self._idle: list[greenlet] = []  # a new one has to get memory for its frames from the kernel, a third of a request
+        self._idle: list[greenlet] = []  # each keeps the memory of its frames, which a new one gets from the kernel
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         """One request, from its head to its answer."""
