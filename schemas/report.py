@@ -316,11 +316,13 @@ def _across_fields(valid: Mapping[str, Any], data: object, now_ms: int) -> Itera
     if valid.get("occurred_at", 0) > now_ms + AHEAD_SECONDS * 1000:
         yield Problem("/occurred_at", Reason.FUTURE_TIME, {"limit_seconds": AHEAD_SECONDS})
     location = valid.get("location", {})
-    if _contradicts(location.get("component_id", ""), valid.get("category", "")):
+    if "component_id" in location and _contradicts(location["component_id"], valid.get("category", "")):
         yield Problem("/location/component_id", Reason.COMPONENT_CONTRADICTS_CATEGORY)
-    if isinstance(given.get("location"), Mapping):
-        yield from _incomplete_point(given["location"])
-    yield from _impossible_point(location)
+    point = given.get("location")
+    if isinstance(point, Mapping) and 0 < sum(map(point.__contains__, _TOGETHER)) < len(_TOGETHER):
+        yield from _incomplete_point(point)
+    if "crs" in location:
+        yield from _impossible_point(location)
 
 
 def _contradicts(component_id: str, category: str) -> bool:
@@ -338,11 +340,11 @@ def _incomplete_point(given: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _impossible_point(location: Mapping[str, Any]) -> Iterator[Problem]:
-    if "crs" not in location:
-        return
     x, y, geographic = location.get("x", 0), location.get("y", 0), location["crs"] in GEOGRAPHIC
     if geographic and 3 <= x <= 54 and 73 <= y <= 136:  # how far China reaches
         yield Problem("/location", Reason.SWAPPED_AXES)
+        return
+    if abs(x) <= _LATITUDE and abs(y) <= _LATITUDE:  # within either bounds
         return
     bounds = (_LONGITUDE, _LATITUDE) if geographic else (_METRES, _METRES)
     for name, value, most in zip("xy", (x, y), bounds, strict=True):

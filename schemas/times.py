@@ -26,8 +26,9 @@ def parse_time(text: str) -> int:
     if not spelt:
         raise ValueError("not a time")
     day, clock, fraction, offset = spelt.groups()
-    seconds = int(datetime.fromisoformat(f"{day}T{clock}+00:00").timestamp())
-    return (seconds - _offset_seconds(offset or _SHANGHAI)) * 1000 + int(((fraction or "") + "000")[:3])
+    seconds = _midnight(day) + int(clock[:2]) * 3600 + int(clock[3:5]) * 60 + int(clock[6:])
+    ms = int((fraction + "00")[:3]) if fraction else 0
+    return (seconds - _offset_seconds(offset or _SHANGHAI)) * 1000 + ms
 
 
 @lru_cache(maxsize=64)  # all reports of a batch were received at once, and many happened in the same second
@@ -36,6 +37,13 @@ def format_time(ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") + "Z"
 
 
+@lru_cache(maxsize=64)  # most reports are of today
+def _midnight(day: str) -> int:
+    """Seconds since the epoch at which it begins, in UTC."""
+    return int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp())
+
+
+@lru_cache(maxsize=64)
 def _offset_seconds(offset: str) -> int:
     if offset in "Zz":
         return 0
