@@ -39,6 +39,7 @@ ROOMS: dict[str, set[str]] = {
         "service.docs": "",
         "service.metrics": "service.ports service.version",
         "service.domain": SCHEMAS,
+        "service.simulate": SCHEMAS,
         "service.broker": "schemas service.config service.ports",
         "service.journal": "schemas service.files service.gate service.ports",
         "service.intake": f"{SCHEMAS} service.config service.domain service.files service.gate service.metrics"
@@ -48,7 +49,8 @@ ROOMS: dict[str, set[str]] = {
         "service.app": f"{SCHEMAS} service.config service.ports service.docs service.domain service.metrics service.ops"
         " service.processes service.journal service.intake service.broker service.relay service.cases",
         "service.cli": f"{SCHEMAS} service.version service.config service.ports service.logs service.processes"
-        " service.domain service.journal service.intake service.broker service.relay service.cases service.app",
+        " service.domain service.simulate service.journal service.intake service.broker service.relay service.cases"
+        " service.app",
     }.items()
 }
 

@@ -13,7 +13,7 @@ from service.version import VERSION
 # command → its module, whose imports the other commands need not wait for
 ELSEWHERE = {
     **dict.fromkeys(("web", "relay", "run"), "serve"),
-    **{name: name for name in ("cases", "consume", "journal", "keys", "replay", "standards", "topics")},
+    **{name: name for name in ("cases", "consume", "journal", "keys", "replay", "simulate", "standards", "topics")},
 }
 
 
@@ -39,7 +39,7 @@ def main() -> None:
 
     \b
     Try it:      gridgov run                     (or `make run` in a checkout: with a broker)
-    Send:        gridgov replay reports.ndjson
+    Send:        gridgov replay reports.ndjson, gridgov simulate
     Receive:     gridgov consume --from-beginning
     Watch:       gridgov cases --overdue, gridgov standards
     Look after:  gridgov journal status, gridgov topics, gridgov keys list

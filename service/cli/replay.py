@@ -80,6 +80,47 @@ def read_key(path: Path) -> str:
     return key.decode("ascii")
 
 
+class Http:
+    """The API as a careful client speaks to it: what is not answered, or answered with later, is asked again.
+
+    `tries` times at most, and not before Retry-After says so. For one thread.
+    """
+
+    def __init__(self, url: str, *, key: str | None, tries: int) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        retry = urllib3.Retry(
+            total=tries,
+            allowed_methods=None,  # a POST with a report_id is idempotent
+            status_forcelist=RETRY_STATUS,
+            backoff_factor=0.1,
+            backoff_max=LONGEST_PAUSE,
+            raise_on_status=False,
+        )
+        self._http = urllib3.PoolManager(retries=retry, timeout=urllib3.Timeout(30))
+
+    def __enter__(self) -> "Http":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.clear()
+
+    def post(self, lines: bytes) -> tuple[int, bytes]:
+        """Post NDJSON: status and body. Raises `ReplayError` when there is no answer."""
+        return self._ask("POST", "/v1/reports/batch", lines, {"Content-Type": "application/x-ndjson"})
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Get a path: status and body. Raises `ReplayError` when there is no answer."""
+        return self._ask("GET", path, None, {})
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        try:
+            answer = self._http.request(method, f"{self._url}{path}", body=body, headers=self._headers | headers)
+        except urllib3.exceptions.HTTPError as error:
+            raise ReplayError(f"{self._url}: {error}") from error
+        return answer.status, answer.data
+
+
 def send(
     lines: Sequence[Line],
     url: str,
@@ -91,26 +132,9 @@ def send(
 ) -> Outcome:
     """Post the lines in order, `batch` at a time. Raises `ReplayError` after `tries` in vain; what was sent stays."""
     outcome = Outcome()
-    retry = urllib3.Retry(
-        total=tries,
-        allowed_methods=None,  # a POST with a report_id is idempotent
-        status_forcelist=RETRY_STATUS,
-        backoff_factor=0.1,
-        backoff_max=LONGEST_PAUSE,
-        raise_on_status=False,
-    )
-    headers = {"Content-Type": "application/x-ndjson", **({"Authorization": f"Bearer {key}"} if key else {})}
-    with urllib3.PoolManager(retries=retry, timeout=urllib3.Timeout(30)) as http:
-
-        def post(body: bytes) -> tuple[int, bytes]:
-            try:
-                answer = http.request("POST", f"{url.rstrip('/')}/v1/reports/batch", body=body, headers=headers)
-            except urllib3.exceptions.HTTPError as error:
-                raise ReplayError(f"{url}: {error}") from error
-            return answer.status, answer.data
-
+    with Http(url, key=key, tries=tries) as http:
         for group in _groups(lines, batch):
-            _send(outcome, group, post)
+            send_group(outcome, group, http.post)
             progress(len(group))
     return outcome
 
@@ -129,7 +153,7 @@ def _groups(lines: Sequence[Line], size: int) -> Iterator[list[Line]]:
         yield group
 
 
-def _send(outcome: Outcome, group: list[Line], post: Callable[[bytes], tuple[int, bytes]]) -> None:
+def send_group(outcome: Outcome, group: list[Line], post: Callable[[bytes], tuple[int, bytes]]) -> None:
     """Send a group; if it is refused as a whole for what may be the fault of one line, send its halves."""
     if len(group[0][1]) > BATCH_BYTES:
         details = message(Reason.BODY_TOO_LARGE, "en", limit=BATCH_BYTES)
@@ -143,8 +167,8 @@ def _send(outcome: Outcome, group: list[Line], post: Callable[[bytes], tuple[int
         raise ReplayError(f"status {status} {answer.get('code', '')}: {answer.get('title', '')}")
     elif len(group) > 1:
         middle = len(group) // 2
-        _send(outcome, group[:middle], post)
-        _send(outcome, group[middle:], post)
+        send_group(outcome, group[:middle], post)
+        send_group(outcome, group[middle:], post)
     else:
         outcome.refused.append((group[0][0], status, answer.get("code", ""), answer.get("title", "")))
 
