@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(shell expr $$(nproc) + 1) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run watch test obs look faults outage bench unit check lint format lock generate wheel clean always
+.PHONY: help run demo watch test obs look faults outage bench unit check lint format lock generate wheel clean always
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -16,6 +16,10 @@ help: ## List the targets
 
 run: .venv/.done ## Start everything here: broker, web, relay (Ctrl-C stops; data in ./var)
 	@sh deploy/run.sh
+
+demo: .venv/.done ## All of it at 60 times the speed of life: a simulated district, dashboards live in the browser
+	@sh deploy/packages.sh demo
+	@$(BIN)/python -m deploy.demo
 
 watch: ## A Prometheus beside `make run`, with our rules and alerts
 	@sh deploy/packages.sh watch

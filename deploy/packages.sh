@@ -12,6 +12,7 @@ wanted_by() { # TARGET
     test) need strace golang-go:go nodejs:node prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool && need_browser ;;
     obs) need prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool ;;
     watch) need prometheus ;;
+    demo) need prometheus prometheus-alertmanager nodejs:node npm ;;
     bench) need wrk ;;
     look) need prometheus prometheus:promtool nodejs:node npm fontconfig:fc-list && need_browser && need_chinese ;;
     faults) # whoever is not root tries only rows that need none of these

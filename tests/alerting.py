@@ -18,10 +18,11 @@ from typing import Any
 import urllib3
 import yaml
 
+from deploy.demo.faster import shortened
 from tests.broker import free_port
 from tests.gridgov import until
 from tests.prometheus import program
-from tests.rules import HOME, RULES, scaled, with_durations
+from tests.rules import HOME, RULES
 
 FASTER = 30
 Json = dict[str, Any]
@@ -39,29 +40,12 @@ def _write(file: Path, value: Any) -> Path:
     return file
 
 
-def shortened(value: Any) -> Any:
-    """A configuration or rule file with all its durations divided by `FASTER`."""
-    if isinstance(value, list):
-        return [shortened(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    return {key: _short(key, one) for key, one in value.items()}
-
-
-def _short(key: str, value: Any) -> Any:
-    if key == "expr":
-        return with_durations(value, 1 / FASTER)
-    if key == "for" or key.endswith(("interval", "_wait")):
-        return scaled(value, 1 / FASTER)
-    return shortened(value)
-
-
 def prometheus_config(directory: Path, targets: Mapping[str, int], alertmanager: int) -> Path:
     """The shipped configuration for other ports, by job, with the shipped rules beside it."""
-    config: Json = shortened(_read(HOME / "prometheus.yml"))
+    config: Json = shortened(_read(HOME / "prometheus.yml"), FASTER)
     (directory / "rules").mkdir()
     for file in RULES:
-        _write(directory / "rules" / file.name, shortened(_read(file)))
+        _write(directory / "rules" / file.name, shortened(_read(file), FASTER))
     assert {job["job_name"] for job in config["scrape_configs"]} == targets.keys()
     for job in config["scrape_configs"]:
         job["static_configs"] = [{"targets": [f"127.0.0.1:{targets[job['job_name']]}"]}]
@@ -71,7 +55,7 @@ def prometheus_config(directory: Path, targets: Mapping[str, int], alertmanager:
 
 def alertmanager_config(directory: Path, webhooks: int) -> Path:
     """The shipped configuration, its receivers at `/NAME` of a port of ours."""
-    config: Json = shortened(_read(HOME / "alertmanager.yml"))
+    config: Json = shortened(_read(HOME / "alertmanager.yml"), FASTER)
     for receiver in config["receivers"]:
         for hook in receiver["webhook_configs"]:
             assert ".invalid/" in hook["url"]

@@ -10,15 +10,13 @@ from typing import Any
 
 import yaml
 
+from deploy.demo.faster import DURATION, TOKEN, scaled
+
 Rule = dict[str, Any]
 
 HOME = Path(__file__).parents[1] / "deploy" / "prometheus"
 RULES = sorted((HOME / "rules").glob("*.yml"))
 TESTS = sorted((HOME / "tests").glob("*.yml"))
-
-_TOKEN = re.compile(r'"[^"]*"|[A-Za-z_:][\w:]*|\d+(?:\.\d+)?(?:ms|[smhdwy])?')
-_DURATION = re.compile(r"(\d+)(ms|[smhdw])")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def read(file: Path) -> list[Rule]:
@@ -47,32 +45,6 @@ def needed(rule: Rule) -> set[str]:
     return found
 
 
-# ---- durations ----
-
-
-def scaled(duration: str, factor: float) -> str:
-    """A Prometheus duration times a factor, e.g. `2m` times 1/30 is `4s`; to the millisecond."""
-    number, unit = _matched(duration)
-    milliseconds = round(number * _SECONDS[unit] * factor * 1000)
-    return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
-
-
-def with_durations(expr: str, factor: float) -> str:
-    """An expression with its ranges and offsets times a factor; its numbers, strings and names as they are."""
-
-    def change(match: re.Match[str]) -> str:
-        return scaled(match[0], factor) if _DURATION.fullmatch(match[0]) else match[0]
-
-    return _TOKEN.sub(change, expr)
-
-
-def _matched(duration: str) -> tuple[int, str]:
-    match = _DURATION.fullmatch(duration)
-    if match is None:
-        raise ValueError(f"{duration!r} is not one number and one unit")
-    return int(match[1]), match[2]
-
-
 # ---- mutants ----
 
 
@@ -82,7 +54,7 @@ def mutants(rule: Rule) -> Iterator[tuple[str, Rule]]:
     Numbers by a factor of 1.3, durations by 2: a threshold that can be so far off unnoticed is not tested.
     """
     expr = rule["expr"]
-    for match in _TOKEN.finditer(expr):
+    for match in TOKEN.finditer(expr):
         for other in _others(match[0]):
             changed = f"{expr[: match.start()]}{other}{expr[match.end() :]}"
             yield f"{match[0]} at {match.start()} → {other}", {**rule, "expr": changed}
@@ -95,7 +67,7 @@ def _others(token: str) -> list[str]:
         return []
     if token == "0s":
         return ["1m"]
-    if _DURATION.fullmatch(token):
+    if DURATION.fullmatch(token):
         return [scaled(token, 2), scaled(token, 0.5)]
     value = float(token)
     return ["1", "-1"] if value == 0 else [f"{value * 1.3:.6g}", f"{value / 1.3:.6g}"]

@@ -21,20 +21,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deploy.demo.boards import chosen
+from deploy.demo.bundle import BUNDLE, build
 from tests.integration.day import END, HOUR, KAFKA_AWAY, MINUTE, START, Day, Span, calm, invented
 from tests.integration.exposition import scraped
 from tests.prometheus import Labels, Prometheus
 from tests.system.chromium import NAMES
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
 DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"
 PICTURES = ROOT / "var" / "look"
-BUNDLE = HERE / "bundle"
-MODULES = HERE / "node_modules"
 WIDTH = 1600  # px: a laptop's; narrower than a wall, so that what is cut there shows here
 STEP = 2 * MINUTE  # what Grafana takes for a day in a panel of half that width
-CELL, GAP = 30, 8  # px: as in page.jsx
+CELL, GAP = 30, 8  # px: as in panels.jsx
 NEVER = (END + 1.0, END + 1.0)
 DURING_OUTAGE = START + 10 * HOUR + 35 * MINUTE
 LATE = START + 22 * HOUR
@@ -107,21 +106,6 @@ def browser() -> str:
     )
 
 
-def build() -> None:
-    """The page, bundled; its packages as locked. Fonts and icons go where Grafana's components look for them."""
-    installed = MODULES / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
-        print("fetching the locked npm packages (once; a minute or two)", flush=True)
-        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-progress"], cwd=HERE, check=True)
-    subprocess.run(["npm", "run", "--silent", "build"], cwd=HERE, check=True)
-    shutil.copytree(MODULES / "@grafana" / "ui" / "dist" / "public", BUNDLE / "public", dirs_exist_ok=True)
-    fonts = BUNDLE / "public" / "fonts" / "inter"
-    fonts.mkdir(parents=True, exist_ok=True)
-    for weight, name in ((400, "Regular"), (500, "Medium")):
-        file = MODULES / "@fontsource" / "inter" / "files" / f"inter-latin-{weight}-normal.woff2"
-        shutil.copy(file, fonts / f"Inter-{name}.woff2")
-
-
 def prometheus(shown: Shown, scratch: Path) -> Prometheus:
     """One that holds the day and enough of the day before to fill every panel."""
     print(f"playing the {shown.name} day", flush=True)
@@ -162,24 +146,13 @@ def html(picture: Picture, look: dict[str, Any]) -> str:
     base = BUNDLE.as_uri()
     return (
         f'<!doctype html><html lang="{picture.language}"><meta charset="utf-8">'
-        f'<link rel="stylesheet" href="{base}/page.css"><body style="margin:0"><div id="root"></div>'
+        f'<link rel="stylesheet" href="{base}/look.css"><body style="margin:0"><div id="root"></div>'
         f'<script>window.__grafana_public_path__ = "{base}/public/"; window.LOOK = {told}</script>'
-        f'<script src="{base}/page.js"></script></body></html>'
+        f'<script src="{base}/look.js"></script></body></html>'
     )
 
 
 # ---- what Grafana does before it draws ----
-
-
-def chosen(board: dict[str, Any]) -> dict[str, Any]:
-    """With each variable replaced by what is chosen at first."""
-    text = json.dumps(board)
-    for variable in board["templating"]["list"]:
-        if current := variable["current"]:
-            text = text.replace(f"${{{variable['name']}:text}}", current["text"])
-            text = text.replace(f"${{{variable['name']}}}", current["value"])
-    replaced: dict[str, Any] = json.loads(text)
-    return replaced
 
 
 def asked(board: dict[str, Any], source: Prometheus, at: int) -> dict[str, Any]:

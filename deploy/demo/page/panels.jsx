@@ -1,4 +1,4 @@
-// Draws one dashboard with Grafana's own components. The page that loads this has put into `window.LOOK`:
+// Draws one dashboard with Grafana's own components, from a `look`:
 // {board: the dashboard's JSON, results: {"panel.ref": [{labels, times, values}]}, from, to (ms), width (px)}.
 import {
   applyFieldOverrides, applyNullInsertThreshold, cacheFieldDisplayNames, createDataFrame, createTheme,
@@ -8,11 +8,9 @@ import {
 import { BarGauge, BigValue, GlobalStyles, PanelChrome, ThemeContext, TimeSeries, VizRepeater } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
 import { Component } from 'react';
-import { createRoot } from 'react-dom/client';
 import { lastValueFrom } from 'rxjs';
 
-const { board, results, from, to, width } = window.LOOK;
-const theme = createTheme({ colors: { mode: 'dark' } });
+export const theme = createTheme({ colors: { mode: 'dark' } });
 const timeZone = 'browser';
 const asIs = (text) => String(text);
 
@@ -52,7 +50,7 @@ function series(target, { labels, times, values, step }) {
   });
 }
 
-function rows(target, found, column) {
+function rows(target, found, column, to) {
   const names = [...new Set(found.flatMap(({ labels }) => Object.keys(labels)))].sort();
   return createDataFrame({
     refId: target.refId, fields: [
@@ -63,12 +61,12 @@ function rows(target, found, column) {
   });
 }
 
-async function data(panel) {
+async function data(panel, { results, to }) {
   const many = panel.targets.length > 1;
   let frames = panel.targets.flatMap((target) => {
     const found = results[`${panel.id}.${target.refId}`];
     if (target.format !== 'table') return found.map((one) => series(target, one));
-    return found.length ? [rows(target, found, many ? `Value #${target.refId}` : 'Value')] : [];
+    return found.length ? [rows(target, found, many ? `Value #${target.refId}` : 'Value', to)] : [];
   });
   frames = await lastValueFrom(transformDataFrame(panel.transformations ?? [], frames, { interpolate: asIs }));
   const shown = applyFieldOverrides({
@@ -134,29 +132,29 @@ function Dial({ panel, frames, size }) {
   </svg>;
 }
 
-function Lines({ panel, frames, size }) {
+function Lines({ panel, frames, size, look: { from, to, revision } }) {
   const timeRange = { from: new Date(from), to: new Date(to), raw: {} };
   const gaps = frames.map((frame) =>
     applyNullInsertThreshold({ frame, refFieldPseudoMin: from, refFieldPseudoMax: to }));
   return <TimeSeries
-    frames={gaps} structureRev={1} timeRange={timeRange} timeZone={timeZone} {...size} legend={panel.options.legend}
+    frames={gaps} structureRev={revision} timeRange={timeRange} timeZone={timeZone} {...size} legend={panel.options.legend}
     options={panel.options} tweakScale={(one) => one} tweakAxis={(one) => one}>{() => null}</TimeSeries>;
 }
 
-function Table({ panel, frames, size }) {
+function Table({ panel, frames, size, look: { revision } }) {
   const { cellHeight, showHeader } = panel.options;
-  return <TableNG data={frames[0]} structureRev={1} {...size} cellHeight={cellHeight} noHeader={!showHeader} />;
+  return <TableNG data={frames[0]} structureRev={revision} {...size} cellHeight={cellHeight} noHeader={!showHeader} />;
 }
 
 const BODIES = { stat: Stat, gauge: Dial, bargauge: Ranking, timeseries: Lines, table: Table };
 
-function Body({ panel, frames, size }) {
+function Body({ panel, frames, size, look }) {
   if (!frames.some((frame) => frame.length)) {
     const empty = { display: 'grid', placeItems: 'center', color: theme.colors.text.secondary, fontSize: 18, ...size };
     return <div style={empty}>{panel.fieldConfig.defaults.noValue}</div>;
   }
   const Kind = BODIES[panel.type];
-  return <Kind panel={panel} frames={frames} size={size} />;
+  return <Kind panel={panel} frames={frames} size={size} look={look} />;
 }
 
 // ---- the dashboard ----
@@ -170,7 +168,7 @@ class Loud extends Component {
   render() { return this.state.failed ? null : this.props.children; }
 }
 
-function place({ x, y, w, h }) {
+function place({ x, y, w, h }, width) {
   const column = (width - GAP) / 24;
   return {
     position: 'absolute', left: GAP + x * column, top: GAP + y * (CELL + GAP),
@@ -178,25 +176,35 @@ function place({ x, y, w, h }) {
   };
 }
 
-function Panel({ panel, frames }) {
-  const where = place(panel.gridPos);
+function Panel({ panel, frames, look }) {
+  const where = place(panel.gridPos, look.width);
   if (panel.type === 'row') return <h5 style={{ ...where, margin: 0, lineHeight: `${CELL}px` }}>{panel.title}</h5>;
   return <div style={where}>
     <PanelChrome title={panel.title} description={panel.description} width={where.width} height={where.height}>
-      {(width, height) => <Loud name={panel.title}><Body panel={panel} frames={frames} size={{ width, height }} /></Loud>}
+      {(width, height) => <Loud name={panel.title}><Body panel={panel} frames={frames} size={{ width, height }} look={look} /></Loud>}
     </PanelChrome>
   </div>;
 }
 
-async function draw() {
+/** Wait for what is drawn with; once, before the first drawing. */
+export async function ready() {
   await Promise.all(['400 12px Inter', '500 12px Inter'].map((font) => document.fonts.load(font)));
-  const drawn = await Promise.all(board.panels.map(async (panel) => [panel, panel.targets ? await data(panel) : []]));
   document.body.style.background = theme.colors.background.canvas;
-  createRoot(document.getElementById('root')).render(
-    <ThemeContext.Provider value={theme}>
-      <GlobalStyles />
-      <Loud name="dashboard">{drawn.map(([panel, frames]) => <Panel key={panel.id} panel={panel} frames={frames} />)}</Loud>
-    </ThemeContext.Provider>);
 }
 
-draw().catch((error) => console.error('look:', error.stack));
+/** The look with each panel's frames: [panel, frames] pairs. `revision` must change when series have come or gone. */
+export async function prepared(look) {
+  const pairs = look.board.panels.map(async (panel) => [panel, panel.targets ? await data(panel, look) : []]);
+  return { revision: 1, ...look, drawn: await Promise.all(pairs) };
+}
+
+export const height = ({ board }) => GAP + Math.max(...board.panels.map(({ gridPos: { y, h } }) => (y + h) * (CELL + GAP)));
+
+export function Dashboard({ look }) {
+  return <ThemeContext.Provider value={theme}>
+    <GlobalStyles />
+    <Loud name="dashboard">
+      {look.drawn.map(([panel, frames]) => <Panel key={panel.id} panel={panel} frames={frames} look={look} />)}
+    </Loud>
+  </ThemeContext.Provider>;
+}
