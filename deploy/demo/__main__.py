@@ -141,7 +141,8 @@ def main() -> int:
     if taken := demo.taken():
         print(f"somebody else listens on port {', '.join(taken)}: name other ports, or end that", file=sys.stderr)
         return 1
-    subprocess.run([sys.executable, str(BROKER), "prepare"], stdout=subprocess.DEVNULL, check=True)
+    if subprocess.run([sys.executable, str(BROKER), "prepare"], stdout=subprocess.DEVNULL, check=False).returncode:
+        return 1  # it has said why
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: sys.exit())
     with ExitStack() as running:
