@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ from service.cli.replay import Http, ReplayError
 from service.simulate.expected import Expected
 
 PAGE = 1000
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = (0.5, 1, 1, 1, 1, 1, 2, 5)  # between two looks; thousands of cases are work for the API
 
 
 def settled(http: Http, run: str, expected: Mapping[str, Expected], patience: float) -> dict[str, Expected]:
@@ -19,11 +20,12 @@ def settled(http: Http, run: str, expected: Mapping[str, Expected], patience: fl
     Raises `ReplayError` when the API cannot be asked.
     """
     end = time.monotonic() + patience
-    while True:
+    for pause in chain(LOOK_SECONDS, repeat(LOOK_SECONDS[-1])):
         found = asked(http, run)
         if found == expected or time.monotonic() > end:
-            return found
-        time.sleep(LOOK_SECONDS)
+            break
+        time.sleep(pause)
+    return found
 
 
 def asked(http: Http, run: str) -> dict[str, Expected]:

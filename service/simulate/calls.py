@@ -1,6 +1,6 @@
 """What is found in the district in a day: where, when, of which kind, and how urgent.
 
-The rhythm, the shares and the lengths are invented after a street of about ten thousand cases a month; none of them
+The rhythm, the shares and the lengths are invented, such that the trade would know the picture; none of them
 is a promise. All that is random comes from the generator that is given.
 """
 
