@@ -91,6 +91,11 @@ class Reason(StrEnum):
         "该类别属于 {kind}，与 kind 不符",
         "this category belongs to {kind}, not to the kind given",
     )
+    OUTSIDE_SCOPE = (
+        "outside_scope",
+        "该凭据不能上报这一类案件",
+        "this key may not report this kind or category",
+    )
     TOO_MANY_PROBLEMS = (
         "too_many_problems",
         "问题过多，只列出前 {limit} 个",
@@ -125,6 +130,12 @@ class Reason(StrEnum):
         401,
     )
     FORBIDDEN = "forbidden", "该凭据无权这样做", "this key may not do that", 403
+    WRONG_NETWORK = (
+        "wrong_network",
+        "该凭据不能从这个地址使用",
+        "this key may not be used from this address",
+        403,
+    )
     # the other 4xx
     NOT_FOUND = "not_found", "没有找到", "not found", 404
     METHOD_NOT_ALLOWED = "method_not_allowed", "不支持该方法", "method not allowed", 405

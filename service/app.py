@@ -27,7 +27,7 @@ from service.config import Config, ConfigError
 from service.domain.meaning import Flag
 from service.intake.accept import Intake
 from service.intake.api import UNMATCHED, Api
-from service.intake.edge import Gate
+from service.intake.gate import Gate
 from service.intake.health import WebHealth
 from service.intake.keys import Keys, KeysError
 from service.intake.loop import Gates, Loop
@@ -108,13 +108,15 @@ def web() -> Loop:
     intake = Intake(
         catalogue, writer, metrics, clock=_now, accept_unknown_minor=config.unknown_minor == "accept_and_flag"
     )
-    health = WebHealth(journal, writer, config.data_dir)
+    keys = _keys(config, metrics)
+    health = WebHealth(journal, writer, config.data_dir, keys)
     probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
     ops.serve(probes, config.metrics_host, config.web_metrics_port)
-    gate = Gate(_keys(config))
+    gate = _gate(config, keys)
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules, make=False), journal, rules)
     api = Api(intake, journal, gate, catalogue=catalogue, metrics=metrics)
     app = api.app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
+    gate.guard(app, probes.name)
     _collect_seldom()
     return Loop(app.wsgi_app, threads=config.threads)
 
@@ -199,8 +201,20 @@ def _web_metrics(told: CollectorRegistry, catalogue: Catalogue) -> WebMetrics:
     )
 
 
-def _keys(config: Config) -> Keys:
-    keys = Keys(config.keys)
+def _gate(config: Config, keys: Keys) -> Gate:
+    return Gate(
+        keys,
+        rate=config.sender_rate,
+        share=config.sender_requests,
+        failures=config.auth_failures,
+        proxies=config.trusted_proxies,
+        trusted=config.trusted_networks,
+    )
+
+
+def _keys(config: Config, metrics: WebMetrics) -> Keys:
+    keys = Keys(config.keys, used=config.data_dir / "keys-used.json")
+    metrics.keys_stale.set_function(lambda: keys.problem is not None)
     if not keys.configured:
         log.warning(
             "no API key: whoever is on this machine may post and read everything; see `gridgov keys add --help`"

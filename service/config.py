@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 class ConfigError(Exception):
     """What is wrong with the configuration: every problem, one line each."""
@@ -87,6 +89,10 @@ def _servers(raw: str) -> tuple[str, ...]:
     return servers
 
 
+def _networks(raw: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(part.strip()) for part in raw.split(",") if part.strip())
+
+
 _PORT = _between(1, 65535)
 
 
@@ -103,6 +109,21 @@ class Config:
     threads: int = _option("16", _between(1, 1024), "threads", "reads answered at the same time; reports need none")
     queue: int = _option("1024", _between(16, 65536), "requests", "waiting for the journal; when full, 503")
     keys_file: Path | None = _option("", _optional_path, "path", "API keys; default <data dir>/keys.json")
+    sender_rate: int = _option(
+        "1000", _between(1, 1_000_000), "reports/s", "of a sender whose key says no other rate; above, 429"
+    )
+    sender_requests: int = _option(
+        "32", _between(1, 1024), "requests", "with a body that one sender may have under way; above, 429"
+    )
+    auth_failures: int = _option(
+        "100", _between(1, 1_000_000), "1/min", "wrong credentials from one address; above, 429"
+    )
+    trusted_networks: tuple[Network, ...] = _option(
+        "127.0.0.0/8,::1/128", _networks, "CIDR,…", "who may ask for metrics and probes at the API's port without a key"
+    )
+    trusted_proxies: tuple[Network, ...] = _option(
+        "", _networks, "CIDR,…", "whose X-Forwarded-For tells where a request comes from; default: nobody's"
+    )
     catalogue_dir: Path | None = _option("", _optional_path, "path", "the district's own catalogue; default: built in")
     unknown_minor: str = _option(
         "reject",

@@ -9,13 +9,19 @@ def write_whole(path: Path, content: bytes) -> None:
 
     When this returns the disk has it, its name too.
     """
+    replace_whole(path, content, flush=True)
+    flush_directory(path.parent)
+
+
+def replace_whole(path: Path, content: bytes, *, flush: bool = False) -> None:
+    """The same for what may be lost with the machine: whole for whoever reads it."""
     draft = path.with_suffix(".new")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        if flush:
+            file.flush()
+            os.fsync(file.fileno())
     draft.replace(path)
-    flush_directory(path.parent)
 
 
 def flush_directory(path: Path) -> None:

@@ -64,6 +64,9 @@ class WebMetrics:
         DELAY_SECONDS,
     )
     flags: Counter = _metric("report_flags_total", "What was odd about accepted reports.", "flag")
+    keys_stale: Gauge = _metric(
+        "keys_stale", "1 while the key file cannot be read, and the keys it had before are good still."
+    )
     append_seconds: Histogram = _metric(
         "journal_append_duration_seconds",
         "One group commit of the journal, flush included.",

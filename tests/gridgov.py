@@ -106,11 +106,14 @@ class Gridgov:
                 process.wait()
         self.processes.clear()
 
-    def run(self, *command: str, timeout: float = 60.0, check: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run `gridgov COMMAND` to its end."""
+    def run(
+        self, *command: str, timeout: float = 60.0, check: bool = False, given: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `gridgov COMMAND` to its end; `given` is its standard input."""
         return subprocess.run(
             [self.binary, *command],
             env=self.environment(),
+            input=given,
             capture_output=True,
             text=True,
             timeout=timeout,

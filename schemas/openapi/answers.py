@@ -11,7 +11,6 @@ PARK_REASONS = ("record_too_large", "record_refused")
 RESERVED = (  # codes that no answer gives yet
     Reason.BAD_SIGNATURE,
     Reason.STALE_TIMESTAMP,
-    Reason.RATE_LIMITED,
     Reason.SHUTTING_DOWN,
 )
 

@@ -65,9 +65,14 @@ KEY = {
     "bearerFormat": "gg_<id>_<secret>",
     "description": (
         "密钥由运维用 `gridgov keys add` 生成。角色：`sender` 上报，查看自己的回执；`reader` 只读，不能上报。"
+        "密钥可限定：部件或事件、类别、来源网段、每秒份数、有效期。超出频率得到 429；"
+        "每个应答的 `RateLimit` 说明余额；一批按份数计，欠下的由后来的请求等候。"
         "未配置任何密钥时，本机（loopback）请求无需密钥，即发送方与读取方 `local`。\n\n"
         "Keys are made by the operators with `gridgov keys add`. Roles: `sender` posts reports and sees its own "
-        "receipts; `reader` reads and posts nothing. While no key is configured, requests from this machine (loopback) "
+        "receipts; `reader` reads and posts nothing. A key may be for certain kinds, categories and networks, for so "
+        "many reports a second, and end by itself. Too many are answered with 429; `RateLimit` in each answer tells "
+        "what is left. A batch counts as its reports, and what it owes the next requests wait for. While no key is "
+        "configured, requests from this machine (loopback) "
         "need none: they are the sender and reader `local`."
     ),
 }
@@ -75,6 +80,12 @@ HEADERS = {
     "X-Request-Id": ("本次请求的编号", "the id of this request"),
     "Location": ("回执的地址", "where its receipt is"),
     "Retry-After": ("多少秒后重发", "seconds to wait before sending again"),
+    "RateLimit": (
+        "发送方还可上报几份（r），多少秒后恢复全额（t）；未用密钥时没有",
+        "how many reports its sender may still send (r), and in how many seconds again all (t); without a key there is "
+        "none",
+    ),
+    "RateLimit-Policy": ("窗口内（w，秒）的配额（q）", "how many (q) in how many seconds (w)"),
     "Content-Language": ("文字的语言：zh 或 en", "the language of the texts: zh or en"),
     "WWW-Authenticate": ("所需的凭据：Bearer", "what is asked for: Bearer"),
     "Allow": ("该路径支持的方法", "the methods this path knows"),

@@ -11,16 +11,18 @@ from schemas.reasons import Reason
 REPORT_BYTES = 256 * 1024
 BATCH_BYTES = 2 * 1024 * 1024
 BATCH_REPORTS = 1000
+QUOTA = ("RateLimit", "RateLimit-Policy")
 NOBODY: list[Json] = []
 STATUS = {
     400: "无法读取 / cannot be read",
     401: "缺少有效密钥 / no valid key",
-    403: "密钥的角色不允许 / the key's role does not allow it",
+    403: "密钥不允许：角色、范围或来源地址 / the key does not allow it: its role, its scope, or where it comes from",
     404: "没有找到 / not found",
     409: "同一 report_id，不同内容 / same report_id, other content",
     413: "过大 / too large",
     415: "媒体类型或编码不支持 / media type or encoding not supported",
     422: "可读但有误 / understood but wrong",
+    429: "过于频繁；请按 Retry-After 稍候重发 / too often; wait for Retry-After, send the same again",
     500: "内部错误；未作承诺 / internal error; nothing is promised",
     503: "日志库不能接收；未作承诺，请整个重发 / the journal cannot accept; nothing is promised, send all again",
 }
@@ -40,7 +42,7 @@ def _limit(reason: Reason, bytes_: int) -> int:
 
 
 def _problem(status: int, shown: Mapping[str, Json]) -> Json:
-    extra = {401: ["WWW-Authenticate"], 503: ["Retry-After"]}.get(status, [])
+    extra = {401: ["WWW-Authenticate"], 429: ["Retry-After", *QUOTA], 503: ["Retry-After"]}.get(status, [])
     return {
         "description": STATUS[status],
         "content": {"application/problem+json": {"schema": ref("Problem"), "examples": dict(shown)}},

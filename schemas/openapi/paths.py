@@ -3,7 +3,17 @@
 from schemas.fields import Json
 from schemas.openapi import examples
 from schemas.openapi.cases import PHASES
-from schemas.openapi.parts import BATCH_BYTES, BATCH_REPORTS, REPORT_BYTES, answer, body, headers, operation, problems
+from schemas.openapi.parts import (
+    BATCH_BYTES,
+    BATCH_REPORTS,
+    QUOTA,
+    REPORT_BYTES,
+    answer,
+    body,
+    headers,
+    operation,
+    problems,
+)
 from schemas.openapi.shapes import ID, one_of, ref
 from schemas.promise import PROMISE, PROMISE_ZH
 from schemas.reasons import Reason
@@ -24,13 +34,17 @@ UNREADABLE = (
     Reason.TRUNCATED_BODY,
     Reason.BAD_LENGTH,
 )
-WHO = (Reason.UNAUTHENTICATED, Reason.FORBIDDEN)
+ANYBODY = (Reason.UNAUTHENTICATED, Reason.WRONG_NETWORK, Reason.RATE_LIMITED)
+WHO = (*ANYBODY, Reason.FORBIDDEN)
 MEDIA = (Reason.UNSUPPORTED_MEDIA_TYPE, Reason.UNSUPPORTED_ENCODING)
 NOT_KEPT = (Reason.JOURNAL_FULL, Reason.JOURNAL_UNAVAILABLE, Reason.OVERLOADED)
 OWN_PORT = (
-    "同时在各进程自己的端口（web 9464，relay 9465）提供，不与收报排队。 / "
-    "Also on each process's own port (web 9464, relay 9465), where it never queues behind intake."
+    "同时在各进程自己的端口（web 9464，relay 9465）提供，不与收报排队。"
+    "在本端口只对 `reader` 与可信网段（GRIDGOV_TRUSTED_NETWORKS，默认本机）开放。 / "
+    "Also on each process's own port (web 9464, relay 9465), where it never queues behind intake. On this port for a "
+    "`reader` and trusted networks only (GRIDGOV_TRUSTED_NETWORKS; by default this machine)."
 )
+WATCHER: list[Json] = [{}, {"key": ["reader"]}]
 
 
 def described() -> dict[str, Json]:
@@ -54,7 +68,7 @@ def described() -> dict[str, Json]:
 def post_report() -> Json:
     """POST /v1/reports."""
     given = examples.reports()
-    promised = answer(f"{PROMISE_ZH}\n\n{PROMISE}", "Receipt", examples.RECEIPTS, "Location")
+    promised = answer(f"{PROMISE_ZH}\n\n{PROMISE}", "Receipt", examples.RECEIPTS, "Location", *QUOTA)
     return operation(
         "postReport",
         "reports",
@@ -148,7 +162,7 @@ def get_cases() -> Json:
         security=EITHER,
         parameters=[*query, "AcceptLanguage", "RequestId"],
         responses={"200": answer("一页 / a page", "CasePage", examples.CASES)}
-        | problems(Reason.BAD_PARAMETER, Reason.UNAUTHENTICATED, Reason.INTERNAL_ERROR, Reason.JOURNAL_UNAVAILABLE),
+        | problems(Reason.BAD_PARAMETER, *ANYBODY, Reason.INTERNAL_ERROR, Reason.JOURNAL_UNAVAILABLE),
     )
 
 
@@ -168,7 +182,7 @@ def get_case() -> Json:
         security=EITHER,
         parameters=[path, "AcceptLanguage", "RequestId"],
         responses={"200": answer("案件 / the case", "Case", examples.ONE_CASE)}
-        | problems(Reason.UNAUTHENTICATED, Reason.NOT_FOUND, Reason.INTERNAL_ERROR, Reason.JOURNAL_UNAVAILABLE),
+        | problems(*ANYBODY, Reason.NOT_FOUND, Reason.INTERNAL_ERROR, Reason.JOURNAL_UNAVAILABLE),
     )
 
 
@@ -182,7 +196,7 @@ def get_catalogue() -> Json:
         security=EITHER,
         parameters=["AcceptLanguage", "RequestId"],
         responses={"200": answer("目录 / the catalogue", "Catalogue", examples.CATALOGUE)}
-        | problems(Reason.UNAUTHENTICATED, Reason.INTERNAL_ERROR),
+        | problems(*ANYBODY, Reason.INTERNAL_ERROR),
     )
 
 
@@ -193,7 +207,14 @@ def get_livez() -> Json:
         "200": answer("存活 / alive", "Liveness", {"live": {"value": {"status": "live"}}}),
         "503": answer("应当重启 / to be restarted", "Liveness", {"dead": {"value": {"status": "dead"}}}, "Retry-After"),
     }
-    return operation("getLivez", "health", "存活探针 / Liveness", f"{about}\n\n{OWN_PORT}", responses=responses)
+    return operation(
+        "getLivez",
+        "health",
+        "存活探针 / Liveness",
+        f"{about}\n\n{OWN_PORT}",
+        security=WATCHER,
+        responses=responses | problems(*WHO),
+    )
 
 
 def get_readyz() -> Json:
@@ -203,7 +224,14 @@ def get_readyz() -> Json:
         "200": answer("可以收报 / it accepts", "Readiness", examples.READY),
         "503": answer("不能收报 / it cannot accept", "Readiness", examples.UNREADY, "Retry-After"),
     }
-    return operation("getReadyz", "health", "就绪探针 / Readiness", f"{about}\n\n{OWN_PORT}", responses=responses)
+    return operation(
+        "getReadyz",
+        "health",
+        "就绪探针 / Readiness",
+        f"{about}\n\n{OWN_PORT}",
+        security=WATCHER,
+        responses=responses | problems(*WHO),
+    )
 
 
 def get_metrics() -> Json:
@@ -211,7 +239,9 @@ def get_metrics() -> Json:
     formats = ("text/plain", "application/openmetrics-text")
     content = {media: {"schema": {"type": "string"}} for media in formats}
     responses = {"200": {"description": "Prometheus", "content": content, "headers": headers()}}
-    return operation("getMetrics", "health", "指标 / Metrics", OWN_PORT, responses=responses)
+    return operation(
+        "getMetrics", "health", "指标 / Metrics", OWN_PORT, security=WATCHER, responses=responses | problems(*WHO)
+    )
 
 
 def get_document() -> Json:

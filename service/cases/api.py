@@ -19,7 +19,8 @@ from service.cases.search import Found, Search
 from service.domain.case import Case, Phase
 from service.domain.standards import Rules
 from service.domain.view import view
-from service.intake.edge import Gate, Refusal, reply
+from service.intake.edge import Refusal, reply
+from service.intake.gate import Gate
 from service.intake.keys import Principal, Role
 from service.journal.sqlite import JournalMissing
 from service.ports import Feed

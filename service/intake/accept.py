@@ -12,6 +12,7 @@ from schemas.reasons import Reason
 from schemas.report import Invalid, Problem, Report
 from service.domain.fact import pack
 from service.domain.meaning import Meaning, examine
+from service.intake.keys import Principal
 from service.metrics import Bound, WebMetrics
 from service.ports import Conflict, Message, Receipt
 
@@ -57,7 +58,7 @@ class Intake:
         self._clock, self._accept_unknown_minor = clock, accept_unknown_minor
 
     def accept(
-        self, sender: str, items: Sequence[object], *, traceparent: str | None = None
+        self, sender: Principal, items: Sequence[object], *, traceparent: str | None = None
     ) -> list[Receipt | Refused]:
         """One answer per parsed item (or `wire.Unreadable` in its place), in order.
 
@@ -70,7 +71,7 @@ class Intake:
         answers = iter(self._writer.submit([one.message for one in good]) if good else [])
         return [one if isinstance(one, Refused) else self._answered(one, next(answers)) for one in prepared]
 
-    def _prepare(self, sender: str, item: object, now: int, traceparent: str | None) -> _Prepared | Refused:
+    def _prepare(self, sender: Principal, item: object, now: int, traceparent: str | None) -> _Prepared | Refused:
         if isinstance(item, wire.Unreadable):
             return Refused(item.reason)
         if not isinstance(item, dict):
@@ -79,10 +80,12 @@ class Intake:
             loaded = report.load(item, now_ms=now)
         except Invalid as invalid:
             return Refused(Reason.INVALID_REPORT, invalid.problems, _id_of(item))
+        if not (sender.scope.every_report or sender.scope.covers(loaded.kind, loaded.category)):
+            return Refused(Reason.FORBIDDEN, (Problem("/category", Reason.OUTSIDE_SCOPE),), loaded.report_id)
         meaning = examine(loaded, self._catalogue, now_ms=now, accept_unknown_minor=self._accept_unknown_minor)
         if isinstance(meaning, Problem):
             return Refused(Reason.INVALID_REPORT, (meaning,), loaded.report_id)
-        return _Prepared(loaded, meaning, self._message(sender, loaded, meaning, now, traceparent))
+        return _Prepared(loaded, meaning, self._message(sender.name, loaded, meaning, now, traceparent))
 
     def _message(self, sender: str, loaded: Report, meaning: Meaning, now: int, traceparent: str | None) -> Message:
         value = event.build(

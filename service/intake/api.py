@@ -19,7 +19,6 @@ from service.intake.edge import (
     ASKED,
     NDJSON,
     Asked,
-    Gate,
     Refusal,
     asked,
     check_host,
@@ -29,6 +28,7 @@ from service.intake.edge import (
     problem,
     reply,
 )
+from service.intake.gate import Gate
 from service.intake.keys import Role
 from service.intake.lean import LeanFlask
 from service.metrics import Bound, WebMetrics
@@ -81,7 +81,7 @@ class Api:
     def post_report(self) -> Response:
         """One report → 202 with its receipt."""
         environ = request.environ
-        sender = self._gate.caller(environ, Role.SENDER).name
+        sender = self._gate.caller(environ, Role.SENDER)
         content_type(environ, "application/json")
         report = body.value(environ, body.REPORT_BYTES)
         [answer] = self._intake.accept(sender, [report], traceparent=environ[ASKED].traceparent)
@@ -92,13 +92,14 @@ class Api:
     def post_batch(self) -> Response:
         """Up to 1,000 reports → 202 when every one was accepted, else 207."""
         environ = request.environ
-        sender = self._gate.caller(environ, Role.SENDER).name
+        sender = self._gate.caller(environ, Role.SENDER)
         ndjson = content_type(environ, "application/json", NDJSON) == NDJSON
         items = body.lines(environ) if ndjson else body.array(environ)
         if len(items) > body.BATCH_REPORTS:
             raise Refusal(Reason.TOO_MANY_REPORTS, limit=body.BATCH_REPORTS)
         if not items:
             raise Refusal(Reason.EMPTY_BATCH)
+        self._gate.charge(environ, sender, len(items))
         lang = language()
         answers = self._intake.accept(sender, items, traceparent=environ[ASKED].traceparent)
         results = [result(index, answer, lang) for index, answer in enumerate(answers)]
@@ -143,6 +144,7 @@ class Api:
         exemplar = {"trace_id": now.trace_id} if now.trace_id else None
         self._seconds[method, route].observe(time.perf_counter() - now.started, exemplar)
         response.headers["X-Request-Id"] = now.request_id
+        self._gate.close(asked.environ, response)
         if status >= 400 and not body.drain(asked.environ):
             response.headers["Connection"] = "close"
 

@@ -1,5 +1,6 @@
-"""The edge of the API: reading a request so that nothing slips through, who is asking, and the one error shape."""
+"""The edge of the API: reading a request so that nothing slips through, and the one error shape."""
 
+import math
 import re
 import secrets
 import time
@@ -15,7 +16,6 @@ from werkzeug.http import parse_options_header
 from schemas.reasons import Lang, Reason, message
 from schemas.report import Problem
 from service.config import is_loopback
-from service.intake.keys import LOCAL, Keys, Principal, Role
 from service.intake.lean import Answer
 
 RETRY_SECONDS = (1, 3)  # jittered, so that refused senders do not come back all at once
@@ -24,7 +24,7 @@ PROBLEM_JSON = "application/problem+json"
 ASKED = "gridgov.asked"
 LET_IN = "gridgov.let_in"  # in the environ: the gate knows who is asking
 Environ = dict[str, Any]  # of WSGI
-_FORWARDED = {
+FORWARDED = {
     *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST"),
     *("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_SERVER"),
 }
@@ -39,26 +39,6 @@ class Refusal(Exception):
     def __init__(self, reason: Reason, problems: Sequence[Problem] = (), **params: object) -> None:
         super().__init__(reason)
         self.reason, self.problems, self.params = reason, problems, params
-
-
-class Gate:
-    """Lets in who has a key, or, while no key is configured, this machine."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-
-    def caller(self, environ: Environ, role: Role | None = None) -> Principal:
-        """Who is asking; with `role`, only if they have it."""
-        given = environ.get("HTTP_AUTHORIZATION")
-        principal = self._keys.who(given)
-        if principal is None and given is None and not self._keys.configured and local(environ):
-            principal = LOCAL
-        if principal is None:
-            raise Refusal(Reason.UNAUTHENTICATED)
-        environ[LET_IN] = True
-        if role is not None and role not in principal.roles:
-            raise Refusal(Reason.FORBIDDEN)
-        return principal
 
 
 # ---- reading ----
@@ -94,7 +74,7 @@ def local(environ: Environ) -> bool:
     """
     host = _HOST.fullmatch(environ.get("HTTP_HOST", ""))
     return (
-        environ.keys().isdisjoint(_FORWARDED)
+        environ.keys().isdisjoint(FORWARDED)
         and is_loopback(environ.get("REMOTE_ADDR", ""))
         and host is not None
         and is_loopback(host[1] or host[2])
@@ -158,7 +138,9 @@ def problem(reason: Reason, problems: Iterable[Problem] = (), **params: object) 
     headers = {"Content-Language": lang, "Vary": "Accept-Language"}
     if reason.status in (429, 503):
         low, high = RETRY_SECONDS
-        headers["Retry-After"] = str(low + secrets.randbelow(high - low + 1))
+        known = params.get("wait")  # seconds, where it is known how many; None: it is not
+        least = low if known is None else max(low, math.ceil(float(str(known))))
+        headers["Retry-After"] = str(least + secrets.randbelow(high - low + 1))
     if reason.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Answer(orjson.dumps(document), reason.status or 500, PROBLEM_JSON, headers)

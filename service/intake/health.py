@@ -42,11 +42,19 @@ class Writer(Protocol):
         """How long the write under way has taken."""
 
 
+class Keys(Protocol):
+    """What is asked of the keys."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why they are not those of the file."""
+
+
 class WebHealth:
     """Reads the journal and the relay's pulse file in `directory`."""
 
-    def __init__(self, journal: Journal, writer: Writer, directory: Path) -> None:
-        self._journal, self._writer, self._pulse = journal, writer, directory / "relay.json"
+    def __init__(self, journal: Journal, writer: Writer, directory: Path, keys: Keys) -> None:
+        self._journal, self._writer, self._keys, self._pulse = journal, writer, keys, directory / "relay.json"
 
     def alive(self) -> bool:
         """Whether this process can still write at all."""
@@ -69,6 +77,8 @@ class WebHealth:
             reasons.append("journal_filling")
         if fill.oldest is not None and time.time() - fill.oldest / 1000 > OLD_SECONDS:
             reasons.append("backlog_old")
+        if self._keys.problem is not None:
+            reasons.append("keys_not_reloaded")
         if fill.parked:
             reasons.append("messages_parked")
         return Readiness(Health.DEGRADED if reasons else Health.READY, tuple(reasons))

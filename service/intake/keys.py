@@ -1,193 +1,261 @@
-"""Who is asking, and may they. Keys are `gg_<id>_<secret>`; of a secret only its SHA-256 is kept."""
+"""Who is asking. Keys are `gg_<id>_<secret>`; of a bearer key's secret only its SHA-256 is kept."""
 
-import fcntl
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from enum import StrEnum
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import orjson
 
-from service.files import write_whole
+from service.files import replace_whole
+from service.intake import keyfile
+from service.intake.keyfile import NAME, Digest, Key, KeysError, Role, Stamp
+from service.intake.scopes import NOTHING_BARRED, Cases, Scope
+
+__all__ = ["LOCAL", "Digest", "Key", "Keys", "KeysError", "Principal", "Role"]
 
 log = logging.getLogger(__name__)
 
 LIVE_KEYS_PER_SENDER = 2  # one in use and its successor: enough to rotate, not enough to forget
 LOOK_AGAIN_SECONDS = 1.0
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_BEARER = re.compile(r"Bearer gg_([0-9a-f]{8})_([A-Za-z0-9_-]{43})", re.IGNORECASE)
-
-
-class Role(StrEnum):
-    """What a key is for."""
-
-    SENDER = "sender"  # posts reports; sees its own receipts
-    READER = "reader"  # sees every case, posts nothing
+USED_SECONDS = 10.0  # between two writings of when keys were last used
+_BEARER = re.compile(r"Bearer gg_([0-9a-f]{8})_([A-Za-z0-9_-]{43})", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking."""
+    """Who is asking, and what that key may be used for."""
 
     name: str
     roles: frozenset[Role]
+    scope: Scope = NOTHING_BARRED
+    key_id: str = ""
 
 
 LOCAL = Principal("local", frozenset(Role))
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """One key as it is kept."""
+class Entry:
+    """A key as it is at hand: everything that a request needs of it is worked out."""
 
-    id: str
-    name: str
-    role: Role
-    sha256: str
-    created_at: str
-    revoked_at: str | None = None
-
-
-class KeysError(Exception):
-    """The key file cannot be used, or a change to it makes no sense."""
+    ends: float
+    principal: Principal
+    sha256: bytes
+    digest: Digest | None
+    secret: bytes = field(repr=False)
 
 
 class Keys:
-    """The key file: read when it changes, written whole under a lock. A file that turns bad leaves the old keys valid.
+    """The keys of a file, read again when it changes: a look each second, on the way of some request.
 
-    Raises `KeysError` when the file cannot be read at start.
+    A file that turns bad leaves the old keys valid, which `problem` tells. `used`: where to keep when each key was last
+    used, if anywhere. `clock` gives Unix seconds. Raises `KeysError` when the file cannot be read at start.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, used: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._used_path, self._clock = path, used, clock
         self._lock = threading.Lock()
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: Stamp | None = None
         self._look_at = 0.0
         self._keys: dict[str, Key] = {}
+        self._entries: dict[str, Entry] = {}
+        self._shown: dict[bytes, Entry] = {}  # by the digest of an Authorization header
+        self._used: dict[str, float] = {}
+        self._used_at = 0.0
+        self._problem: str | None = None
         self._refresh()
+
+    # ---- asking ----
 
     @property
     def configured(self) -> bool:
-        """Whether there is any key, a revoked one too: once there is, nobody is let in without one."""
+        """Whether there is any key, an ended one too: once there is, nobody is let in without one."""
         self._look()
         return bool(self._keys)
 
+    @property
+    def problem(self) -> str | None:
+        """Why the file that is there now is not the one that counts."""
+        self._look()
+        return self._problem
+
     def all(self) -> list[Key]:
-        """Every key, revoked ones too, oldest first."""
+        """Every key, ended ones too, oldest first."""
         self._look()
         return sorted(self._keys.values(), key=lambda key: key.created_at)
 
     def who(self, authorization: str | None) -> Principal | None:
-        """Whose key an Authorization header holds, or None."""
+        """Whose bearer key an Authorization header holds, or None."""
         self._look()
-        match = _BEARER.fullmatch(authorization or "")
-        key = self._keys.get(match[1]) if match else None
-        if match is None or key is None or key.revoked_at is not None:
+        if authorization is None:
             return None
-        same = hmac.compare_digest(hashlib.sha256(match[2].encode()).hexdigest(), key.sha256)
-        return Principal(key.name, frozenset((key.role,))) if same else None
+        right = self._shown  # what was right once is right until the file changes, which brings another of these
+        shown = hashlib.sha256(authorization.encode(errors="surrogatepass")).digest()
+        entry = right.get(shown) or self._checked(authorization)
+        if entry is None:
+            return None
+        right[shown] = entry
+        return self._let_in(entry)
 
-    def add(self, name: str, role: Role) -> str:
-        """Make a key and return it; it cannot be shown again. Raises `KeysError`."""
-        if not _NAME.fullmatch(name):
+    def _checked(self, authorization: str) -> Entry | None:
+        match = _BEARER.fullmatch(authorization)
+        entry = self._entries.get(match[1]) if match else None
+        if match is None or entry is None or entry.digest is not None:
+            return None
+        same = hmac.compare_digest(hashlib.sha256(match[2].encode()).digest(), entry.sha256)
+        return entry if same else None
+
+    def find(self, key: str) -> Key | None:
+        """The key that somebody holds, bearer or signing, ended or not; it does not count as used."""
+        match = _BEARER.fullmatch(f"Bearer {key}")
+        entry = self._entries.get(match[1]) if match else None
+        if match is None or entry is None:
+            return None
+        kept = entry.secret or entry.sha256
+        shown = match[2].encode() if entry.secret else hashlib.sha256(match[2].encode()).digest()
+        return self._keys[match[1]] if hmac.compare_digest(shown, kept) else None
+
+    def signer(self, key_id: str) -> Entry | None:
+        """The signing key of that id, whether or not it has ended. Who has checked with it calls `signed`."""
+        self._look()
+        entry = self._entries.get(key_id)
+        return entry if entry is not None and entry.digest is not None else None
+
+    def signed(self, key_id: str) -> Principal | None:
+        """Whose key has signed, or None when it has ended."""
+        entry = self._entries.get(key_id)
+        return self._let_in(entry) if entry is not None else None
+
+    def last_used(self) -> dict[str, float]:
+        """Key id → Unix seconds of its last use, as the process that answers requests writes it every few seconds."""
+        return _read_used(self._used_path)
+
+    def _let_in(self, entry: Entry) -> Principal | None:
+        now = self._clock()
+        if now >= entry.ends:
+            return None
+        self._used[entry.principal.key_id] = now
+        return entry.principal
+
+    # ---- changing ----
+
+    def add(
+        self,
+        name: str,
+        role: Role,
+        scope: Scope | None = None,
+        *,
+        digest: Digest | None = None,
+        lives: timedelta | None = None,
+    ) -> str:
+        """Make a key and return it; it cannot be shown again. `digest` makes a signing key. Raises `KeysError`."""
+        if not NAME.fullmatch(name):
             raise KeysError("a name is 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit")
         if name == LOCAL.name:
             raise KeysError(f"{name!r} is the name of requests without a key; choose another")
-        key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        with self._changing() as keys:
-            theirs = [key for key in keys.values() if key.name == name and key.revoked_at is None]
-            if any(key.role is not role for key in theirs):
-                raise KeysError(f"{name} already has a key of the other role; names stand for one party each")
-            if len(theirs) >= LIVE_KEYS_PER_SENDER:
-                raise KeysError(f"{name} has {len(theirs)} live keys; revoke one first")
-            keys[key_id] = Key(key_id, name, role, digest, _now())
-        return f"gg_{key_id}_{secret}"
+        usual = Scope(cases=Cases.ALL if role is Role.READER else Cases.OWN)
+        made, key = _made(name, role, scope or usual, digest, lives)
+        with keyfile.changing(self._path) as keys:
+            self._check_room(keys, key)
+            keys[key.id] = key
+        self._refresh()
+        return made
+
+    def rotate(self, key_id: str, keep: timedelta, *, scope: Scope | None = None) -> str:
+        """Make a successor with the same name, role and scope (or another); the old key ends after `keep`."""
+        with keyfile.changing(self._path) as keys:
+            old = self._live(keys, key_id)
+            made, key = _made(old.name, old.role, scope or old.scope, old.digest, None)
+            self._check_room(keys, key)
+            ends = keyfile.now(keep)
+            keys[key_id] = replace(old, expires_at=min(ends, old.expires_at or ends))
+            keys[key.id] = key
+        self._refresh()
+        return made
 
     def revoke(self, key_id: str) -> Key:
         """End a key. Raises `KeysError` when there is no such live key."""
-        with self._changing() as keys:
-            key = keys.get(key_id)
-            if key is None or key.revoked_at is not None:
-                raise KeysError(f"no live key {key_id!r}; see `gridgov keys list`")
-            keys[key_id] = replace(key, revoked_at=_now())
-            return keys[key_id]
-
-    @contextmanager
-    def _changing(self) -> Iterator[dict[str, Key]]:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            keys = dict(_read(self._path))
-            yield keys
-            _write(self._path, keys)
-        finally:
-            os.close(lock)
+        with keyfile.changing(self._path) as keys:
+            keys[key_id] = revoked = replace(self._live(keys, key_id), revoked_at=keyfile.now())
         self._refresh()
+        return revoked
+
+    def _live(self, keys: dict[str, Key], key_id: str) -> Key:
+        key = keys.get(key_id)
+        if key is None or key.ends <= self._clock():
+            raise KeysError(f"no live key {key_id!r}; see `gridgov keys list`")
+        return key
+
+    def _check_room(self, keys: dict[str, Key], new: Key) -> None:
+        theirs = [key for key in keys.values() if key.name == new.name and key.ends > self._clock()]
+        if any(key.role is not new.role for key in theirs):
+            raise KeysError(f"{new.name} already has a key of the other role; names stand for one party each")
+        if len(theirs) >= LIVE_KEYS_PER_SENDER:
+            raise KeysError(f"{new.name} has {len(theirs)} live keys; revoke one first")
+
+    # ---- the file ----
 
     def _look(self) -> None:
-        if time.monotonic() < self._look_at:
+        now = time.monotonic()
+        if now < self._look_at:
             return
         try:
             self._refresh()
         except KeysError as error:
-            self._look_at = time.monotonic() + LOOK_AGAIN_SECONDS
-            log.error("keys not reloaded, the old ones stay", extra={"error": str(error)})
+            self._look_at = now + LOOK_AGAIN_SECONDS
+            if self._problem != str(error):  # once, not each second
+                log.error("keys not reloaded, the old ones stay", extra={"error": str(error)})
+            self._problem = str(error)
+        if self._used and now >= self._used_at:
+            self._used_at = now + USED_SECONDS
+            self._write_used()
 
     def _refresh(self) -> None:
         with self._lock:
             self._look_at = time.monotonic() + LOOK_AGAIN_SECONDS
-            stamp = _stamp(self._path)
+            stamp = keyfile.stamp(self._path)
             if stamp == self._stamp:
+                self._problem = None
                 return
             if stamp is None and self._keys:
                 raise KeysError(f"{self._path} has vanished")
-            self._keys = _read(self._path)
-            self._stamp = stamp
+            keys = keyfile.read(self._path)
+            self._entries = {key.id: _entry(key) for key in keys.values()}
+            self._shown = {}  # after the entries: who finds it empty must not fill it with old ones
+            self._keys, self._stamp, self._problem = keys, stamp, None
+
+    def _write_used(self) -> None:
+        """Not flushed: what a lost machine takes with it here is of no importance."""
+        if self._used_path is not None:
+            used, self._used = self._used, {}
+            with suppress(OSError):  # a full disk is told by others
+                replace_whole(self._used_path, orjson.dumps(_read_used(self._used_path) | used))
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _made(name: str, role: Role, scope: Scope, digest: Digest | None, lives: timedelta | None) -> tuple[str, Key]:
+    key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+    key = Key(key_id, name, role, keyfile.now(), scope, expires_at=keyfile.now(lives) if lives else None)
+    if digest is not None:
+        return f"gg_{key_id}_{secret}", replace(key, digest=digest, secret=secret)
+    return f"gg_{key_id}_{secret}", replace(key, sha256=hashlib.sha256(secret.encode()).hexdigest())
+
+
+def _entry(key: Key) -> Entry:
+    principal = Principal(key.name, frozenset((key.role,)), key.scope, key.id)
+    return Entry(key.ends, principal, bytes.fromhex(key.sha256), key.digest, key.secret.encode())
+
+
+def _read_used(path: Path | None) -> dict[str, float]:
     try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise KeysError(f"{path}: {error.strerror}") from error
-    return status.st_mtime_ns, status.st_ino
-
-
-def _read(path: Path) -> dict[str, Key]:
-    try:
-        entries = orjson.loads(path.read_bytes())["keys"]
-        return {entry["id"]: _key(entry) for entry in entries}
-    except FileNotFoundError:
+        return {str(key): float(at) for key, at in orjson.loads(path.read_bytes()).items()} if path else {}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise KeysError(f"{path}: {type(error).__name__}: {error}") from error
-
-
-def _key(entry: dict[str, Any]) -> Key:
-    if not (_NAME.fullmatch(entry["name"]) and _SHA256.fullmatch(entry["sha256"])):
-        raise ValueError(f"key {entry['id']}: its name or sha256 cannot be")
-    return Key(**{**entry, "role": Role(entry["role"])})
-
-
-def _write(path: Path, keys: dict[str, Key]) -> None:
-    write_whole(path, orjson.dumps({"keys": [asdict(key) for key in keys.values()]}, option=orjson.OPT_INDENT_2))
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

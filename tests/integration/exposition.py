@@ -22,6 +22,7 @@ from service.cases.fold import CaseFold
 from service.cases.metrics import CaseCollector
 from service.domain.standards import Rules
 from service.intake.accept import Intake
+from service.intake.keys import Principal, Role
 from service.journal.journal import SqliteJournal
 from service.metrics import JournalCollector, registry, relay_metrics
 from service.ports import Conflict, Delivery, Message, ParkReason, Pending, Receipt
@@ -44,6 +45,7 @@ from tests.integration.day import (
 from tests.metrics import for_web
 
 APPEND_SECONDS = 0.002
+PLATFORM = Principal("platform", frozenset({Role.SENDER}))
 Key = tuple[str, tuple[tuple[str, str], ...]]  # sample name, labels
 
 
@@ -127,7 +129,7 @@ class Web:
 
     def take(self, report: Report) -> None:
         """One POST that is answered with 202."""
-        [answer] = self._intake.accept("platform", [_sent(report)])
+        [answer] = self._intake.accept(PLATFORM, [_sent(report)])
         assert isinstance(answer, Receipt), answer
         self._answered(202, report.seconds)
         self.metrics.append_seconds.observe(APPEND_SECONDS)

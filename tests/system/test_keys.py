@@ -20,9 +20,9 @@ FORBIDDEN: Refusal = (403, "forbidden", [])
 SHORT = 3.0  # seconds for a changed key file to be noticed; the promise is one
 
 
-def add_key(gridgov: Gridgov, name: str, role: str = "sender") -> str:
+def add_key(gridgov: Gridgov, name: str, role: str = "sender", *scope: str) -> str:
     """A new key, as the command line prints it."""
-    return gridgov.run("keys", "add", name, "--role", role, check=True).stdout.strip()
+    return gridgov.run("keys", "add", name, "--role", role, *scope, check=True).stdout.strip()
 
 
 def key_id(key: str) -> str:
@@ -50,7 +50,8 @@ def web_only(gridgov: Gridgov) -> Iterator[Gridgov]:
 @pytest.fixture(scope="module")
 def guarded(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gridgov]:
     """A gridgov that asks for keys."""
-    own = Gridgov(tmp_path_factory.mktemp("guarded") / "var", kafka.bootstrap)
+    patient = {"GRIDGOV_AUTH_FAILURES": "100000"}  # all that is tried here comes from one address
+    own = Gridgov(tmp_path_factory.mktemp("guarded") / "var", kafka.bootstrap, patient)
     usual = os.umask(0o022)  # what files get unless a program takes care
     try:
         add_key(own, "first")
@@ -113,11 +114,14 @@ def test_the_first_key_ends_the_time_without_keys_and_losing_the_file_does_not_b
         key = known(own, add_key(own, "platform"))
         until(lambda: posted(own, None, "open") == 401, "a key is asked for", seconds=SHORT)
         assert ask(own, "GET", "/v1/reports/r-open", headers=with_key(key)).status == 404  # it is local's
+        until(lambda: posted(own, key, "used") and " used 20" in own.run("keys", "list").stdout, "its use is told")
         (own.data_dir / "keys.json").unlink()
         until(lambda: posted(own, key, "kept") and "keys not reloaded" in own.log, "it is noticed", seconds=SHORT)
         assert (posted(own, None, "open"), posted(own, key, "kept")) == (401, 202)
         (own.data_dir / "keys.json").write_text("{")
         assert (posted(own, None, "open"), posted(own, key, "kept")) == (401, 202)
+        assert "keys_not_reloaded" in ask(own, "GET", "/readyz").json["reasons"]
+        assert own.metrics()["gridgov_keys_stale"] == 1
 
 
 # ---- with keys ----
@@ -193,6 +197,67 @@ def test_a_revoked_key_ends_within_seconds_and_the_others_do_not(guarded: Gridgo
     assert posted(guarded, platform, "stays") == 202
 
 
+# ---- with a scope ----
+
+
+def test_a_key_for_some_reports_only(guarded: Gridgov) -> None:
+    key = known(guarded, add_key(guarded, "repairs", "sender", "--kind", "repair", "--category", "02"))
+    assert posted(guarded, key, "fits") == 202
+    other = report("other", category="0304")
+    assert refusal(guarded, other, headers=with_key(key)) == (403, "forbidden", [("/category", "outside_scope")])
+    answer = ask(guarded, "POST", "/v1/reports/batch", [report("fits-2"), other], with_key(key))
+    assert [one["status"] for one in answer.json["results"]] == [202, 403]
+
+
+def test_a_key_for_elsewhere_only(guarded: Gridgov) -> None:
+    key = add_key(guarded, "far", "sender", "--network", "192.0.2.0/24")
+    until(lambda: posted(guarded, key, "far") == 403, "it is known, and not let in from here", seconds=SHORT)
+    assert refusal(guarded, report("far"), headers=with_key(key)) == (403, "wrong_network", [])
+
+
+def test_more_than_a_key_allows_has_to_wait_and_others_have_not(guarded: Gridgov, platform: str) -> None:
+    key = known(guarded, add_key(guarded, "much", "sender", "--rate", "1"))
+    batch = [report(f"much-{n}") for n in range(1000)]
+    first, _, last = (ask(guarded, "POST", "/v1/reports/batch", batch, with_key(key)) for _ in range(3))
+    assert (first.status, first.json["accepted"]) == (202, 1000)
+    assert first.headers["RateLimit-Policy"] == '"reports";q=1000;w=1000'
+    assert (last.status, last.json["code"], last.json["retryable"]) == (429, "rate_limited", True)
+    assert int(last.headers["Retry-After"]) >= 1
+    assert posted(guarded, platform, "meanwhile") == 202
+
+
+def test_rotating_a_key(guarded: Gridgov) -> None:
+    old = known(guarded, add_key(guarded, "turning", "sender", "--kind", "repair", "--expires", "90d"))
+    assert posted(guarded, old, "turning") == 202
+    done = guarded.run("keys", "rotate", key_id(old), "--keep", "0m", "--cases", "all", check=True)
+    new = known(guarded, done.stdout.strip())
+    until(lambda: posted(guarded, old, "turning") == 401, "the old one has ended", seconds=SHORT)
+    assert posted(guarded, new, "turned") == 202
+    listed = {line.split()[0]: line for line in guarded.run("keys", "list", check=True).stdout.splitlines()}
+    assert "cases=all kinds=repair  live" in listed[key_id(new)]
+    assert "cases=own kinds=repair  expired" in listed[key_id(old)]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "why"),
+    [
+        ([], 0, ""),
+        (["--from", "192.0.2.77", "--report", "repair", "0211"], 0, ""),
+        (["--from", "198.51.100.1"], 1, "may not be used from"),
+        (["--report", "incident", "0211"], 1, "may not report"),
+    ],
+)
+def test_a_key_is_tried_without_being_used(tmp_path: Path, options: list[str], code: int, why: str) -> None:
+    own = Gridgov(tmp_path / "var", NOWHERE)
+    key = add_key(own, "tried", "sender", "--kind", "repair", "--network", "192.0.2.0/24")
+    done = own.run("keys", "test", *options, given=f"{key}\n")
+    assert (done.returncode, done.stdout.split()[2]) == (code, "tried")
+    assert why in done.stderr
+    assert key not in done.stdout + done.stderr
+    wrong = own.run("keys", "test", given=key[:-1])
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+
+
 # ---- the command line ----
 
 
@@ -226,6 +291,9 @@ def test_a_name_has_two_live_keys_at_most(guarded: Gridgov) -> None:
         (["add", "名字", "--role", "sender"], 1, "a name is"),
         (["add", "nobody", "--role", "admin"], 2, "admin"),
         (["revoke", "ffffffff"], 1, "no live key"),
+        (["rotate", "ffffffff"], 1, "no live key"),
+        (["add", "nobody", "--role", "sender", "--network", "here"], 1, "10.1.0.0/16"),
+        (["add", "nobody", "--role", "sender", "--expires", "soon"], 2, "90d"),
     ],
 )
 def test_what_makes_no_sense_is_refused(guarded: Gridgov, command: list[str], code: int, why: str) -> None:

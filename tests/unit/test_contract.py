@@ -115,9 +115,9 @@ def test_unreadable_examples(path: Path) -> None:
 
 
 def test_every_reason_about_a_field_has_an_example() -> None:
-    """But those the domain gives, and those that JSON text cannot bring about."""
+    """But those the domain or the sender's key gives, and those that JSON text cannot bring about."""
     elsewhere = {Reason.UNKNOWN_CATEGORY, Reason.CATEGORY_OF_OTHER_KIND, Reason.TOO_MANY_PROBLEMS}
-    elsewhere |= {Reason.NOT_FINITE, Reason.LONE_SURROGATE}
+    elsewhere |= {Reason.NOT_FINITE, Reason.LONE_SURROGATE, Reason.OUTSIDE_SCOPE}
     shown = {problem["code"] for path in INVALID for problem in read(path)["problems"]}
     assert {reason.value for reason in Reason if reason.status is None} - shown == elsewhere
 

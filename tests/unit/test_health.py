@@ -17,7 +17,7 @@ from service.ops import HANG_SECONDS, Health, Readiness, blueprint
 
 def health(journal: SqliteJournal, directory: Path, **writer: Any) -> WebHealth:
     told = {"error": None, "alive": True, "busy_seconds": 0.0, **writer}
-    return WebHealth(journal, SimpleNamespace(**told), directory)
+    return WebHealth(journal, SimpleNamespace(**told), directory, SimpleNamespace(problem=None))
 
 
 @pytest.mark.parametrize(

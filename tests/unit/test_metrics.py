@@ -41,6 +41,7 @@ METRICS = {
     "journal_set_aside": ("gauge", ""),
     "journal_parked_messages": ("gauge", ""),
     "journal_ledger_mismatch": ("gauge", ""),
+    "keys_stale": ("gauge", ""),
     "kafka_publish_duration_seconds": ("histogram", "topic"),
     "kafka_publishes": ("counter", "outcome topic"),
     "kafka_publish_errors": ("counter", "error topic"),

@@ -1,0 +1,134 @@
+"""The gate of the API: who is let in, from where, for what, and how often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn
+
+from flask import Flask, Response, request
+
+from schemas.reasons import Reason
+from service.intake.edge import FORWARDED, LET_IN, Environ, Refusal, local
+from service.intake.keys import LOCAL, Keys, Principal, Role
+from service.intake.limits import BURST_SECONDS, LEAST_BURST, Buckets, Failures, Shares
+from service.intake.scopes import Network, inside
+
+_QUOTA, _SHARE = "gridgov.quota", "gridgov.share"  # in the environ
+
+
+class Gate:
+    """Lets in who has a key, or, while no key is configured, this machine.
+
+    `rate`: reports a second of a sender whose key says no other. `share`: requests with a body that one sender may have
+    under way. `failures`: wrong credentials a minute from one address. Who passes on requests is in `proxies`, who may
+    watch the service without a key in `trusted`. `clock` gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        rate: int = 1000,
+        share: int = 32,
+        failures: int = 100,
+        proxies: tuple[Network, ...] = (),
+        trusted: tuple[Network, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys, self._rate = keys, rate
+        self._buckets, self._failures = Buckets(clock), Failures(clock, per_minute=failures)
+        self._shares = Shares(share)
+        self._proxies, self._trusted = proxies, trusted
+
+    def caller(self, environ: Environ, role: Role | None = None) -> Principal:
+        """Who is asking; with `role`, only if they have it."""
+        principal = self._known(environ)
+        environ[LET_IN] = True
+        if role is not None and role not in principal.roles:
+            raise Refusal(Reason.FORBIDDEN)
+        if principal is not LOCAL:
+            self._limit(environ, principal)
+        return principal
+
+    def charge(self, environ: Environ, principal: Principal, reports: int) -> None:
+        """What came in one request counts as so many reports, each as if it had come by itself."""
+        if principal is not LOCAL and reports > 1:
+            rate, burst = self._tokens(principal)
+            environ[_QUOTA] = self._buckets.charge(principal.name, rate, burst, reports - 1)
+
+    def close(self, environ: Environ, response: Response) -> None:
+        """To be called with the answer of every request: where its sender stands, and that it is under way no more."""
+        if (quota := environ.get(_QUOTA)) is not None:
+            for name, value in quota.headers():
+                response.headers.add(name, value)
+        if (sender := environ.get(_SHARE)) is not None:
+            self._shares.leave(sender)
+
+    def guard(self, app: Flask, blueprint: str) -> None:
+        """Give what a blueprint shows only to readers and to trusted networks."""
+        for name, view in app.view_functions.items():
+            if name.startswith(f"{blueprint}."):
+                app.view_functions[name] = self._guarded(view)
+
+    def _guarded(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        def guarded(**given: Any) -> Any:
+            environ = request.environ
+            address = self.origin(environ)
+            if address is None or not inside(address, self._trusted):
+                self.caller(environ, Role.READER)
+            return view(**given)
+
+        return guarded
+
+    # ---- who ----
+
+    def _known(self, environ: Environ) -> Principal:
+        given = environ.get("HTTP_AUTHORIZATION")
+        principal = self._keys.who(given)
+        if principal is None and given is None and not self._keys.configured and local(environ):
+            return LOCAL
+        if principal is None:
+            self._failed(environ, Reason.UNAUTHENTICATED)
+        if principal.scope.networks and not principal.scope.admits(self.origin(environ) or ""):
+            self._failed(environ, Reason.WRONG_NETWORK)
+        return principal
+
+    def _failed(self, environ: Environ, reason: Reason) -> NoReturn:
+        """Turn somebody away, who hears no more than that after too many of these."""
+        address = self.origin(environ) or environ.get("REMOTE_ADDR", "")
+        wait = self._failures.count(address)
+        raise Refusal(Reason.RATE_LIMITED, wait=wait) if wait else Refusal(reason)
+
+    def origin(self, environ: Environ) -> str | None:
+        """The address a request comes from; None when it was passed on by a stranger, who may say what he likes.
+
+        A proxy of ours adds whom it has the request from at the end of X-Forwarded-For: the last there that is none.
+        """
+        peer: str = environ.get("REMOTE_ADDR", "")
+        if environ.keys().isdisjoint(FORWARDED):
+            return peer
+        if not inside(peer, self._proxies):
+            return None
+        passed: str = environ.get("HTTP_X_FORWARDED_FOR", "")
+        for address in reversed([one.strip() for one in passed.split(",")]):
+            if not inside(address, self._proxies):
+                return address
+        return peer
+
+    # ---- how often ----
+
+    def _tokens(self, principal: Principal) -> tuple[int, int]:
+        rate = principal.scope.rate or self._rate
+        return rate, max(rate * BURST_SECONDS, LEAST_BURST)
+
+    def _limit(self, environ: Environ, principal: Principal) -> None:
+        quota = environ[_QUOTA] = self._buckets.take(principal.name, *self._tokens(principal))
+        if quota.wait:
+            raise Refusal(Reason.RATE_LIMITED, wait=quota.wait)
+        if environ["REQUEST_METHOD"] == "POST":
+            if not self._shares.enter(principal.name):
+                raise Refusal(Reason.RATE_LIMITED)
+            environ[_SHARE] = principal.name
