@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
@@ -104,7 +104,8 @@ def web() -> Loop:
     metrics = _web_metrics(told, catalogue)
     journal = opened(config.data_dir, limit=room(config.data_dir, config.journal_limit))
     told.register(JournalCollector(journal))
-    writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop, gate=Gates())
+    gates = Gates()
+    writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop, gate=gates)
     intake = Intake(
         catalogue, writer, metrics, clock=_now, accept_unknown_minor=config.unknown_minor == "accept_and_flag"
     )
@@ -112,7 +113,7 @@ def web() -> Loop:
     health = WebHealth(journal, writer, config.data_dir, keys)
     probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
     ops.serve(probes, config.metrics_host, config.web_metrics_port)
-    gate = _gate(config, keys)
+    gate = _gate(config, keys, pause=lambda seconds: gates().wait(seconds))
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules, make=False), journal, rules)
     api = Api(intake, journal, gate, catalogue=catalogue, metrics=metrics)
     app = api.app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
@@ -201,7 +202,7 @@ def _web_metrics(told: CollectorRegistry, catalogue: Catalogue) -> WebMetrics:
     )
 
 
-def _gate(config: Config, keys: Keys) -> Gate:
+def _gate(config: Config, keys: Keys, pause: Callable[[float], object]) -> Gate:
     return Gate(
         keys,
         rate=config.sender_rate,
@@ -209,6 +210,7 @@ def _gate(config: Config, keys: Keys) -> Gate:
         failures=config.auth_failures,
         proxies=config.trusted_proxies,
         trusted=config.trusted_networks,
+        pause=pause,
     )
 
 

@@ -10,11 +10,13 @@ from typing import Any, NoReturn
 from flask import Flask, Response, request
 
 from schemas.reasons import Reason
-from service.intake.edge import FORWARDED, LET_IN, Environ, Refusal, local
+from service.intake.edge import ASKED, FORWARDED, LET_IN, Environ, Refusal, local
 from service.intake.keys import LOCAL, Keys, Principal, Role
 from service.intake.limits import BURST_SECONDS, LEAST_BURST, Buckets, Failures, Shares
 from service.intake.scopes import Network, inside
 
+HOLD_SECONDS = 1.0
+MOST_HELD = 256
 _QUOTA, _SHARE = "gridgov.quota", "gridgov.share"  # in the environ
 
 
@@ -24,6 +26,9 @@ class Gate:
     `rate`: reports a second of a sender whose key says no other. `share`: requests with a body that one sender may have
     under way. `failures`: wrong credentials a minute from one address. Who passes on requests is in `proxies`, who may
     watch the service without a key in `trusted`. `clock` gives monotonic seconds.
+
+    Who posts too often has his answer held back a while, by `pause` (seconds), which costs nothing but his connection:
+    else who does not listen would ask again at once, and each refusal costs as much as others' reports.
     """
 
     def __init__(
@@ -36,11 +41,13 @@ class Gate:
         proxies: tuple[Network, ...] = (),
         trusted: tuple[Network, ...] = (),
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = lambda _: None,
     ) -> None:
         self._keys, self._rate = keys, rate
         self._buckets, self._failures = Buckets(clock), Failures(clock, per_minute=failures)
         self._shares = Shares(share)
         self._proxies, self._trusted = proxies, trusted
+        self._pause, self._held = pause, 0
 
     def caller(self, environ: Environ, role: Role | None = None) -> Principal:
         """Who is asking; with `role`, only if they have it."""
@@ -99,8 +106,9 @@ class Gate:
     def _failed(self, environ: Environ, reason: Reason) -> NoReturn:
         """Turn somebody away, who hears no more than that after too many of these."""
         address = self.origin(environ) or environ.get("REMOTE_ADDR", "")
-        wait = self._failures.count(address)
-        raise Refusal(Reason.RATE_LIMITED, wait=wait) if wait else Refusal(reason)
+        if wait := self._failures.count(address):
+            self._too_many(environ, wait)
+        raise Refusal(reason)
 
     def origin(self, environ: Environ) -> str | None:
         """The address a request comes from; None when it was passed on by a stranger, who may say what he likes.
@@ -127,8 +135,18 @@ class Gate:
     def _limit(self, environ: Environ, principal: Principal) -> None:
         quota = environ[_QUOTA] = self._buckets.take(principal.name, *self._tokens(principal))
         if quota.wait:
-            raise Refusal(Reason.RATE_LIMITED, wait=quota.wait)
+            self._too_many(environ, quota.wait)
         if environ["REQUEST_METHOD"] == "POST":
             if not self._shares.enter(principal.name):
-                raise Refusal(Reason.RATE_LIMITED)
+                self._too_many(environ)
             environ[_SHARE] = principal.name
+
+    def _too_many(self, environ: Environ, wait: float | None = None) -> NoReturn:
+        if environ["REQUEST_METHOD"] == "POST" and self._held < MOST_HELD:  # whoever posts keeps no thread
+            self._held += 1
+            try:
+                self._pause(HOLD_SECONDS)
+            finally:
+                self._held -= 1
+            environ[ASKED].started += HOLD_SECONDS  # his time, not ours
+        raise Refusal(Reason.RATE_LIMITED, wait=wait)

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from service.intake import scopes
 from service.intake.edge import ASKED, Asked, Refusal, problem
-from service.intake.gate import Gate
+from service.intake.gate import HOLD_SECONDS, MOST_HELD, Gate
 from service.intake.keys import Keys, Role
 from service.intake.scopes import networks
 
@@ -42,9 +42,15 @@ def keys(tmp_path: Path) -> Keys:
 
 
 @pytest.fixture
-def gate(keys: Keys, clock: Clock) -> Gate:
+def pauses() -> list[float]:
+    """How long answers were held back."""
+    return []
+
+
+@pytest.fixture
+def gate(keys: Keys, clock: Clock, pauses: list[float]) -> Gate:
     trusted, proxies = networks(["127.0.0.0/8", "192.0.2.0/24"]), networks([f"{PROXY}/32", "10.1.0.0/16"])
-    return Gate(keys, rate=100, share=2, failures=3, proxies=proxies, trusted=trusted, clock=clock)
+    return Gate(keys, rate=100, share=2, failures=3, proxies=proxies, trusted=trusted, clock=clock, pause=pauses.append)
 
 
 @pytest.fixture
@@ -146,6 +152,19 @@ def test_a_batch_counts_as_its_reports_and_what_it_owes_is_waited_for(keys: Keys
     clock.now += 0.2
 
     assert ask("/ask/1", key).status_code == 200
+
+
+def test_who_posts_too_often_has_his_answer_held_back_and_who_reads_keeps_no_thread(
+    keys: Keys, ask: Ask, gate: Gate, pauses: list[float]
+) -> None:
+    key = scoped(keys)
+    assert ask("/ask/1001", key).status_code == 200
+    assert (ask("/ask/1", key).status_code, pauses) == (429, [HOLD_SECONDS])
+    assert (ask(key=key).status_code, pauses) == (429, [HOLD_SECONDS])
+
+    gate._held = MOST_HELD
+
+    assert (ask("/ask/1", key).status_code, pauses) == (429, [HOLD_SECONDS])
 
 
 def test_two_keys_of_one_sender_have_one_bucket(keys: Keys, ask: Ask) -> None:
