@@ -19,6 +19,7 @@ def _case() -> Json:
         "一个案件：其全部上报的归纳。 / A case: the fold of all its reports.",
         {
             "case_id": (ID, "任务号", "the case"),
+            "owner": (TEXT, "案件归属的发送方：最先上报者", "whose case it is: of the sender that reported it first"),
             "kind": (one_of(*Kind), "部件或事件，以首次上报为准", "repair or incident, as first reported"),
             "category": (TEXT, "类别，以首次上报为准", "the category, as first reported"),
             "phase": (
@@ -30,8 +31,8 @@ def _case() -> Json:
             "campaign": (or_null(_campaign()), "最近一次报明的专项行动", "the campaign last stated"),
             "flags": (
                 array(TEXT),
-                "案件的异常，如 no_clock、out_of_order、category_changed、after_cancelled",
-                "what is odd about it, such as no_clock, out_of_order, category_changed, after_cancelled",
+                "案件的异常，如 no_clock、out_of_order、category_changed、after_cancelled、foreign_sender",
+                "what is odd about it, such as no_clock, out_of_order, category_changed, foreign_sender",
             ),
             "reopenings": (COUNT, "返工次数", "how often it was returned for rework"),
             "stages": (array(ref("CaseStage")), "全部上报，按发生次序", "all its reports, in the order they happened"),
@@ -62,6 +63,11 @@ def _stage() -> Json:
             "received_at": (TIME, "本系统收到的时间", "when we received it"),
             "sender": (TEXT, "发送方", "who sent it"),
             "report_id": (ID, "上报编号", "the report"),
+            "foreign": (
+                FLAG,
+                "发送方无权就该案件上报：保留、列出，但不计入",
+                "its sender may not speak of this case: kept and shown, and nothing comes of it",
+            ),
         },
     )
 

@@ -56,6 +56,7 @@ UNREADY = {"unready": {"value": {"status": "unready", "reasons": ["journal_full"
 
 CASE: Json = {
     "case_id": "202011040001",
+    "owner": "district-platform",
     "kind": "repair",
     "category": "0211",
     "phase": "in_progress",
@@ -70,6 +71,7 @@ CASE: Json = {
             "received_at": "2020-11-04T00:00:00.250Z",
             "sender": "district-platform",
             "report_id": "20201104-0001-1",
+            "foreign": False,
         },
         {
             "stage": "arrived",
@@ -77,6 +79,7 @@ CASE: Json = {
             "received_at": "2020-11-04T00:10:01.120Z",
             "sender": "district-platform",
             "report_id": "20201104-0001-3",
+            "foreign": False,
         },
     ],
     "standards": [

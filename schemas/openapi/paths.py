@@ -139,9 +139,10 @@ def get_cases() -> Json:
     """GET /v1/cases."""
     about = (
         "按条件查询，以 case_id 为序，逐页：把 `next` 作为 `cursor` 再问，直到它为 null。"
-        "发送方只见自己上报过的案件，`reader` 全部可见。\n\n"
+        "发送方只见自己的案件（最先上报者为其所有），`reader` 与密钥为 `cases: all` 的发送方全部可见。\n\n"
         "Cases by what is asked, in the order of their ids, page by page: ask again with `next` as `cursor` until it "
-        "is null. A sender sees the cases it has reported on, a `reader` all."
+        "is null. A sender sees its own cases (those it reported first); a `reader`, and a sender whose key says "
+        "`cases: all`, sees all."
     )
     asked = {
         "phase": (one_of(*PHASES), "阶段", "where the case stands"),
@@ -170,9 +171,11 @@ def get_case() -> Json:
     """GET /v1/cases/{case_id}."""
     path = {"name": "case_id", "in": "path", "required": True, "schema": ID, "example": "202011040001"}
     about = (
-        "由全部已收下的上报归纳而成；`as_of` 之前收到的都已计入。未上报过该案件的发送方得到 404。\n\n"
-        "The fold of all its accepted reports, those received up to `as_of`. A 404 for a sender that has not reported "
-        "on it."
+        "由全部已收下的上报归纳而成；`as_of` 之前收到的都已计入。别人的案件是 404，密钥为 `cases: all` 的除外。"
+        "只能就自己的案件上报的发送方，对别人案件的上报会保留、列出并标记 `foreign_sender`，但不影响任何结论。\n\n"
+        "The fold of all its accepted reports, those received up to `as_of`. A 404 for a sender whose case "
+        "it is not, unless its key says `cases: all`. What a sender says that may speak of its own cases only is kept "
+        "and shown in another's, flagged `foreign_sender`, and moves no outcome."
     )
     return operation(
         "getCase",

@@ -48,12 +48,12 @@ class CaseReader:
         self._reading = threading.Lock()
         self._opened: Casebook | None = None
 
-    def one(self, case_id: str, sender: str | None) -> dict[str, Any] | None:
-        """The body of `GET /v1/cases/{case_id}`; None when there is none this sender has reported on."""
+    def one(self, case_id: str, owner: str | None) -> dict[str, Any] | None:
+        """The body of `GET /v1/cases/{case_id}`; None when there is none, or (with `owner`) it is another's."""
         now = _now()
         with self._casebook() as book:
             as_of = self._as_of(book, now)
-            case = book.case(case_id, sender) if book else None
+            case = book.case(case_id, owner) if book else None
         return self._shown(case, now, as_of) if case else None
 
     def some(self, wanted: Search, after: str, limit: int) -> dict[str, Any]:
@@ -99,14 +99,14 @@ class CaseReader:
 
 
 def blueprint(reader: CaseReader, gate: Gate) -> Blueprint:
-    """The two routes. A sender sees the cases it has reported on, a reader all."""
+    """The two routes. A reader sees all cases, and so does a sender that may speak of all; the others see their own."""
     cases = Blueprint("cases", __name__)
 
     @cases.get("/v1/cases")
     def some() -> Response:
-        sender = _only(gate.caller(request.environ))
+        owner = _only(gate.caller(request.environ))
         limit, after = _limit(), request.args.get("cursor", "")
-        return reply(200, reader.some(_wanted(sender), after, limit))
+        return reply(200, reader.some(_wanted(owner), after, limit))
 
     @cases.get("/v1/cases/<case_id>")
     def one(case_id: str) -> Response:
@@ -119,10 +119,10 @@ def blueprint(reader: CaseReader, gate: Gate) -> Blueprint:
 
 
 def _only(principal: Principal) -> str | None:
-    return None if Role.READER in principal.roles else principal.name
+    return None if Role.READER in principal.roles or principal.scope.speaks_for_all else principal.name
 
 
-def _wanted(sender: str | None) -> Search:
+def _wanted(owner: str | None) -> Search:
     unknown = request.args.keys() - {*_CHOICES, "overdue", "due_soon", "campaign", "limit", "cursor"}
     if unknown or any(len(request.args.getlist(name)) > 1 for name in request.args):
         raise Refusal(Reason.BAD_PARAMETER)
@@ -131,7 +131,7 @@ def _wanted(sender: str | None) -> Search:
         chosen[name] = _parameter(name, {choice: choice for choice in choices})
     for name in ("overdue", "due_soon"):
         chosen[name] = _parameter(name, _FLAGS)
-    return Search(**chosen, campaign=request.args.get("campaign"), sender=sender)
+    return Search(**chosen, campaign=request.args.get("campaign"), owner=owner)
 
 
 def _parameter(name: str, choices: dict[str, Any]) -> Any:

@@ -19,23 +19,32 @@ from service.ports import Entry, JournalError
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # What could not be worked in, as it came: a report, or (without sender and report_id) a case that is in the book.
 _ASIDE = """
 CREATE TABLE aside(
   id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, case_id TEXT NOT NULL, received_at INTEGER NOT NULL,
   sender TEXT NOT NULL, report_id TEXT NOT NULL, fact BLOB, value BLOB, UNIQUE(case_id, sender, report_id));
 """
-_UPGRADES = {1: _ASIDE}
+# Whose a case is, of states that do not say it yet: see `domain.case.load`.
+_OWNERS = """
+ALTER TABLE cases ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+UPDATE cases SET owner=coalesce((
+  SELECT value->>'$[3]' FROM json_each(CAST(state AS TEXT), '$.facts')
+  ORDER BY value->>'$[7]'<>'reported', value->>'$[1]', value->>'$[2]' LIMIT 1), '')
+  WHERE json_valid(CAST(state AS TEXT));
+DROP TABLE senders;
+CREATE INDEX by_owner ON cases(owner, case_id);
+"""
+_UPGRADES = {1: _ASIDE, 2: _OWNERS}
 _SCHEMA = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE totals(name TEXT, labels TEXT, n REAL NOT NULL, PRIMARY KEY(name, labels)) WITHOUT ROWID;
-CREATE TABLE senders(sender TEXT, case_id TEXT, PRIMARY KEY(sender, case_id)) WITHOUT ROWID;
 CREATE TABLE cases(
-  case_id TEXT PRIMARY KEY, kind TEXT NOT NULL, major TEXT NOT NULL, category TEXT NOT NULL, phase TEXT NOT NULL,
-  progress TEXT NOT NULL, is_open INTEGER NOT NULL, supervision TEXT NOT NULL, campaign TEXT, campaign_phase TEXT,
-  reported_at INTEGER, approved INTEGER NOT NULL, reopenings INTEGER NOT NULL, arrival TEXT, completion TEXT,
-  arrival_deadline INTEGER, arrival_soon INTEGER, completion_deadline INTEGER, completion_soon INTEGER,
+  case_id TEXT PRIMARY KEY, owner TEXT NOT NULL, kind TEXT NOT NULL, major TEXT NOT NULL, category TEXT NOT NULL,
+  phase TEXT NOT NULL, progress TEXT NOT NULL, is_open INTEGER NOT NULL, supervision TEXT NOT NULL, campaign TEXT,
+  campaign_phase TEXT, reported_at INTEGER, approved INTEGER NOT NULL, reopenings INTEGER NOT NULL, arrival TEXT,
+  completion TEXT, arrival_deadline INTEGER, arrival_soon INTEGER, completion_deadline INTEGER, completion_soon INTEGER,
   due INTEGER, touched_at INTEGER NOT NULL,
   stripped INTEGER NOT NULL DEFAULT 0, state BLOB NOT NULL);
 CREATE INDEX open_by_progress ON cases(kind, major, progress) WHERE is_open=1;
@@ -47,6 +56,7 @@ CREATE INDEX by_arrival_deadline ON cases(arrival_deadline, arrival_soon, kind, 
 CREATE INDEX by_completion_deadline ON cases(completion_deadline, completion_soon, kind, major)
   WHERE completion_deadline IS NOT NULL;
 CREATE INDEX by_due ON cases(due) WHERE due IS NOT NULL;
+CREATE INDEX by_owner ON cases(owner, case_id);
 CREATE INDEX by_phase ON cases(phase, case_id);
 CREATE INDEX by_supervision ON cases(supervision, case_id);
 CREATE INDEX by_campaign ON cases(campaign, case_id) WHERE campaign IS NOT NULL;

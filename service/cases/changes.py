@@ -13,7 +13,7 @@ from service.journal.sqlite import Db
 from service.ports import Entry
 
 _COLUMNS = (
-    *("case_id", "kind", "major", "category", "phase", "progress", "is_open", "supervision", "campaign"),
+    *("case_id", "owner", "kind", "major", "category", "phase", "progress", "is_open", "supervision", "campaign"),
     *("campaign_phase", "reported_at", "approved", "reopenings", "arrival", "completion", "arrival_deadline"),
     *("arrival_soon", "completion_deadline", "completion_soon", "due", "touched_at", "stripped", "state"),
 )
@@ -37,7 +37,6 @@ class Changes:
         self._cases: dict[str, Assessment | None] = {}
         self._changed: dict[str, bool] = {}  # case_id → whether it was stripped
         self._counts: Counter[tuple[str, Labels]] = Counter()
-        self._senders: set[tuple[str, str]] = set()
         self._aside: list[Entry] = []
         self._meta: dict[str, int | str] = {}
 
@@ -56,10 +55,6 @@ class Changes:
     def count(self, name: str, labels: Labels, n: float = 1) -> None:
         """Add to a total."""
         self._counts[name, labels] += n  # type: ignore[assignment]  # of seconds, too
-
-    def note_sender(self, sender: str, case_id: str) -> None:
-        """Remember that this sender has reported on the case."""
-        self._senders.add((sender, case_id))
 
     def remember(self, **meta: int | str) -> None:
         """Set what the fold must find again: `cursor`, `as_of`, …"""
@@ -80,7 +75,6 @@ class Changes:
         self._save_aside()
         rows = (_row(case, stripped) for id_, stripped in self._changed.items() if (case := self._cases[id_]))
         self._db.executemany(_SAVE, rows)
-        self._db.executemany("INSERT OR IGNORE INTO senders VALUES(?, ?)", self._senders)
         self._db.executemany(_COUNT, ((name, orjson.dumps(on).decode(), n) for (name, on), n in self._counts.items()))
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", self._meta.items())
 
@@ -121,6 +115,7 @@ def _row(assessed: Assessment, stripped: bool) -> tuple[Any, ...]:
     outcomes = [one.counted and one.counted.outcome.value for one in assessed.standards.values()]
     return (
         case.case_id,
+        case.owner,
         assessed.kind,
         assessed.category[:2],
         assessed.category,

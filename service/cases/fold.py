@@ -169,7 +169,6 @@ class CaseFold:
         if case is known:
             return
         self._tell(changes, before, Assessment(case, self._rules), now_ms)
-        changes.note_sender(fact.sender, fact.case_id)
 
     def _tell(self, changes: Changes, before: Assessment | None, after: Assessment, now_ms: int) -> Assessment:
         """The case judged; what has become true of it is added to the totals."""
@@ -266,10 +265,15 @@ def _news(
         yield "reported", place, 1
     if _completed(now) and not (was and _completed(was)):
         yield "approved", place, 1
-    if (more := now.reopenings - (was.reopenings if was else 0)) > 0:
+    if more := _reopenings(now) - (_reopenings(was) if was else 0):
         yield "reopenings", place, more
     for flag in set(after.flags) - set(before.flags if before else ()):
         yield "flags", (flag.value,), 1
+
+
+def _reopenings(case: Case) -> int:
+    """Of the reported cases, too: whose a case is may change until then, and with it who is heard."""
+    return case.reopenings if case.was_reported else 0
 
 
 def _completed(case: Case) -> bool:

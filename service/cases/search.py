@@ -13,10 +13,7 @@ from service.journal.sqlite import Store
 
 Labels = tuple[str, ...]
 
-_SEARCHED = {
-    **{column: f"{column}=?{{0}}" for column in ("phase", "kind", "supervision", "campaign")},
-    "sender": "EXISTS (SELECT 1 FROM senders WHERE sender=?{0} AND case_id=cases.case_id)",
-}
+_SEARCHED = ("phase", "kind", "supervision", "campaign", "owner")
 _OPEN_PHASES = {*Phase} - {Phase.APPROVED, Phase.CANCELLED}
 _FIGURES = {
     "reported": "1",
@@ -45,7 +42,7 @@ class Search:
     campaign: str | None = None
     overdue: bool | None = None
     due_soon: bool | None = None
-    sender: str | None = None  # only cases this sender has reported on
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +72,23 @@ class CaseIndex:
 
     _store: Store
 
-    def case(self, case_id: str, sender: str | None = None) -> Case | None:
-        """One case; with `sender`, only if that sender has reported on it."""
-        known = " AND EXISTS (SELECT 1 FROM senders WHERE sender=?2 AND case_id=?1)" if sender else ""
-        bindings = (case_id, sender) if sender else (case_id,)
-        rows = self._store.read(f"SELECT state FROM cases WHERE case_id=?1{known}", bindings)
+    def case(self, case_id: str, owner: str | None = None) -> Case | None:
+        """One case; with `owner`, only if it is that sender's."""
+        theirs, bindings = (" AND owner=?2", (case_id, owner)) if owner else ("", (case_id,))
+        rows = self._store.read(f"SELECT state FROM cases WHERE case_id=?1{theirs}", bindings)
         return domain.load(orjson.loads(rows[0][0])) if rows else None
 
     def search(self, wanted: Search, *, now_ms: int, after: str, limit: int) -> list[Found]:
         """At most `limit` cases with an id beyond `after`, in order of their ids."""
-        source, searched = _source(wanted)
         conditions, bindings = ["case_id>?2"], [now_ms, after]
-        for name, condition in searched.items():
+        for name in _SEARCHED:
             if (value := getattr(wanted, name)) is not None:
                 bindings.append(value)
-                conditions.append(condition.format(len(bindings)))
+                conditions.append(f"{name}=?{len(bindings)}")
         asked = {what: getattr(wanted, what) for what in _RUNNING}
         conditions += [_either(what, value) for what, value in asked.items() if value is not None]
-        sql = f"SELECT case_id, state FROM {source} WHERE {' AND '.join(conditions)} ORDER BY case_id LIMIT {limit:d}"
+        where = f"{_source(wanted)} WHERE {' AND '.join(conditions)}"
+        sql = f"SELECT case_id, state FROM {where} ORDER BY case_id LIMIT {limit:d}"
         return [Found._make(row) for row in self._store.read(sql, tuple(bindings))]
 
     # ---- counting ----
@@ -139,15 +135,13 @@ class CaseIndex:
         return {tuple(labels): n for *labels, n in self._store.read(sql, bindings)}
 
 
-def _source(wanted: Search) -> tuple[str, Mapping[str, str]]:
+def _source(wanted: Search) -> str:
     """Where to look, and by what: whoever asks for something open must not wait for all that was closed in years."""
     if wanted.phase in _OPEN_PHASES:
-        return "cases INDEXED BY by_phase", _SEARCHED
+        return "cases INDEXED BY by_phase"
     if wanted.overdue or wanted.due_soon:
-        return "cases INDEXED BY open_in_order", _SEARCHED
-    if wanted.sender is not None:
-        return "senders CROSS JOIN cases USING(case_id)", _SEARCHED | {"sender": "senders.sender=?{0}"}
-    return "cases", _SEARCHED
+        return "cases INDEXED BY open_in_order"
+    return "cases" if wanted.owner is None else "cases INDEXED BY by_owner"
 
 
 def _either(what: str, wanted: bool) -> str:

@@ -1,4 +1,8 @@
-"""A case: the fold of its reports, whoever sent them and in whatever order they came.
+"""A case: the fold of its reports from those who may speak of it, in whatever order they came.
+
+It belongs to the sender whose `reported` was folded first; before there is one, to that of the first fact. What a
+sender that may speak of its own cases only says of another's is kept, shown and flagged, and nothing is derived of it:
+`heard` are the others. Whose it is does not change once it was reported, so what was counted stays what was heard.
 
 The state is the set of facts itself, kept in the order they *happened*, and what has been counted of them.
 Everything said about a case (its kind, its phase, when it was finished) is derived from that set, so facts
@@ -70,6 +74,7 @@ class Fact(NamedTuple):
     stage: Stage
     supervision: Supervision | None = None
     campaign: Campaign | None = None
+    own_only: bool = False  # its sender speaks of its own cases only
 
 
 class Counted(NamedTuple):
@@ -89,20 +94,32 @@ class Case:
 
     case_id: str
     facts: tuple[Fact, ...]
+    owner: str
     counted: tuple[Counted, ...] = ()  # at most one of each standard
     measured: tuple[Standard, ...] = ()  # whose duration a histogram has already
     forgotten: tuple[tuple[str, str], ...] = ()  # (sender, report_id) of facts that retention has dropped
 
+    heard: tuple[Fact, ...] = field(init=False, compare=False, repr=False)  # those from who may speak of it
     first: Mapping[Stage, Fact] = field(init=False, compare=False, repr=False)  # the earliest of each stage there is
     _standing: Mapping[Stage, Fact] = field(init=False, compare=False, repr=False)  # of those no `returned` has voided
 
     def __post_init__(self) -> None:
-        first = standing = _earliest(self.facts)
+        heard = self.facts
+        for fact in heard:
+            if fact.own_only and fact.sender != self.owner:
+                heard = tuple(fact for fact in heard if not self.is_foreign(fact))
+                break
+        first = standing = _earliest(heard)
         if Stage.RETURNED in first:  # what stands happened after the last one
-            last = max(n for n, fact in enumerate(self.facts) if fact.stage is Stage.RETURNED)
-            standing = _earliest(self.facts[last:])
+            last = max(n for n, fact in enumerate(heard) if fact.stage is Stage.RETURNED)
+            standing = _earliest(heard[last:])
+        object.__setattr__(self, "heard", heard)
         object.__setattr__(self, "first", first)
         object.__setattr__(self, "_standing", standing)
+
+    def is_foreign(self, fact: Fact) -> bool:
+        """Whether it is of somebody who may not speak of this case."""
+        return fact.own_only and fact.sender != self.owner
 
     @property
     def finish(self) -> Fact | None:
@@ -134,24 +151,24 @@ class Case:
 
     @property
     def _named_by(self) -> Fact:
-        return self.first.get(Stage.REPORTED, self.facts[0])
+        return self.first.get(Stage.REPORTED, self.heard[0])
 
     @property
     def supervision(self) -> Supervision:
         """The highest stated, by field or by stage."""
-        stated = {fact.supervision for fact in self.facts} | {_SAID_BY_STAGE.get(stage) for stage in self.first}
+        stated = {fact.supervision for fact in self.heard} | {_SAID_BY_STAGE.get(stage) for stage in self.first}
         return max((level for level in Supervision if level in stated), key=_RANK.__getitem__, default=_LOWEST)
 
     @property
     def campaign(self) -> Campaign | None:
         """The last stated."""
-        return next((fact.campaign for fact in reversed(self.facts) if fact.campaign), None)
+        return next((fact.campaign for fact in reversed(self.heard) if fact.campaign), None)
 
     @property
     def reopenings(self) -> int:
         if Stage.RETURNED not in self.first:
             return 0
-        return sum(fact.stage is Stage.RETURNED for fact in self.facts)
+        return sum(fact.stage is Stage.RETURNED for fact in self.heard)
 
     @property
     def was_reported(self) -> bool:
@@ -184,7 +201,7 @@ class Case:
 
     @property
     def _on_hold(self) -> bool:
-        holds = (fact.stage for fact in reversed(self.facts) if fact.stage in _HOLD_STAGES)
+        holds = (fact.stage for fact in reversed(self.heard) if fact.stage in _HOLD_STAGES)
         return next(holds, None) == Stage.SUSPENDED
 
     def telling(
@@ -221,7 +238,7 @@ def apply(case: Case | None, fact: Fact) -> Case:
     Raises ValueError when the fact is of another case.
     """
     if case is None:
-        return Case(fact.case_id, (fact,))
+        return Case(fact.case_id, (fact,), fact.sender)
     if fact.case_id != case.case_id:
         raise ValueError("the fact is of another case")
     if any(known.report_id == fact.report_id and known.sender == fact.sender for known in case.facts):
@@ -230,7 +247,8 @@ def apply(case: Case | None, fact: Fact) -> Case:
         return case
     facts = list(case.facts)
     insort(facts, fact)
-    return Case(case.case_id, tuple(facts), case.counted, case.measured, case.forgotten)
+    owner = fact.sender if fact.stage is Stage.REPORTED and not case.was_reported else case.owner
+    return Case(case.case_id, tuple(facts), owner, case.counted, case.measured, case.forgotten)
 
 
 def essence(case: Case) -> Case:
@@ -238,9 +256,9 @@ def essence(case: Case) -> Case:
 
     What retention keeps of a closed case. Whose comments went is kept, so that one that is sent again counts as seen.
     """
-    most = max(case.facts, key=lambda fact: max(_RANK[level] for level in _stated(fact)))
-    last = next((fact for fact in reversed(case.facts) if fact.campaign), None)
-    kept = tuple(fact for fact in case.facts if fact in (case.facts[0], most, last) or not _is_idle(case, fact))
+    most = max(case.heard, key=lambda fact: max(_RANK[level] for level in _stated(fact)))
+    last = next((fact for fact in reversed(case.heard) if fact.campaign), None)
+    kept = tuple(fact for fact in case.facts if fact in (case.heard[0], most, last) or not _is_idle(case, fact))
     gone = ((fact.sender, fact.report_id) for fact in case.facts if fact not in kept)
     return replace(case, facts=kept, forgotten=(*case.forgotten, *gone))
 
@@ -250,7 +268,9 @@ def _stated(fact: Fact) -> tuple[Supervision, Supervision]:
 
 
 def _is_idle(case: Case, fact: Fact) -> bool:
-    """A comment that agrees with its case, and does not come after its end."""
+    """A comment that agrees with its case, and does not come after its end; of whom it will be heard for good, too."""
+    if case.is_foreign(fact) or (fact.own_only and not case.was_reported):
+        return False
     after_end = case.cancellation is not None and fact > case.cancellation and fact.stage != Stage.NOTE
     return fact.stage in _COMMENTS and (fact.kind, fact.category) == (case.kind, case.category) and not after_end
 
@@ -259,7 +279,10 @@ def dump(case: Case) -> dict[str, Any]:
     """The state as dicts, lists, strings and numbers, for any JSON encoder; `load` is its inverse."""
     return {
         "case_id": case.case_id,
-        "facts": [[*fact[1:-1], fact.campaign and list(fact.campaign)] for fact in case.facts],
+        "facts": [
+            [*fact[1:10], fact.campaign and list(fact.campaign), *_OWN_ONLY[fact.own_only]] for fact in case.facts
+        ],
+        "owner": case.owner,
         "counted": [list(counted) for counted in case.counted],
         "measured": list(case.measured),
         "forgotten": list(case.forgotten),
@@ -268,9 +291,11 @@ def dump(case: Case) -> dict[str, Any]:
 
 def load(state: Mapping[str, Any]) -> Case:
     """The case `dump` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+    facts = tuple(_fact(state["case_id"], *row) for row in state["facts"])
     return Case(
         state["case_id"],
-        tuple(_fact(state["case_id"], *row) for row in state["facts"]),
+        facts,
+        state.get("owner") or _first_reporter(facts),
         tuple(Counted(Standard(standard), Outcome(won), *rest) for standard, won, *rest in state["counted"]),
         tuple(map(Standard, state["measured"])),
         tuple((sender, report_id) for sender, report_id in state["forgotten"]),
@@ -278,9 +303,17 @@ def load(state: Mapping[str, Any]) -> Case:
 
 
 def _fact(case_id: str, *row: Any) -> Fact:
-    (*said, stage, supervision, campaign) = row
+    said, (stage, supervision, campaign), own_only = row[:7], row[7:10], len(row) > 10
     level = None if supervision is None else _LEVELS[supervision]
-    return Fact._make((case_id, *said, _STAGES[stage], level, Campaign(*campaign) if campaign else None))
+    return Fact._make((case_id, *said, _STAGES[stage], level, Campaign(*campaign) if campaign else None, own_only))
+
+
+def _first_reporter(facts: Iterable[Fact]) -> str:
+    """Of a case of the time when none belonged to anybody; as the casebook's upgrade has it, too."""
+    return min(facts, key=lambda fact: (fact.stage is not Stage.REPORTED, fact.received_at, fact.seq)).sender
+
+
+_OWN_ONLY: dict[bool, list[bool]] = {True: [True], False: []}  # in a row: only where it says something
 
 
 _STAGES = {stage.value: stage for stage in Stage}

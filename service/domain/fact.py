@@ -1,7 +1,7 @@
 """What a report says of its case, packed: the journal keeps it beside the message, so that the fold need not parse it.
 
-Packed it is a JSON array, in the order of `Said`. A message that has none (of an older journal, or a salvaged one) is
-read from its value.
+Packed it is a JSON array, in the order of `Said`, without the last where it says nothing. A message that has none (of
+an older journal) is read from its value: it was accepted when everybody might speak of every case.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from service.domain.case import Campaign
 
 
 class Said(NamedTuple):
-    """The part of a `Fact` that the report itself tells, in the order of its fields."""
+    """The part of a `Fact` that the report itself and its sender's key tell, in the order of its fields."""
 
     occurred_at: int
     kind: str
@@ -23,19 +23,21 @@ class Said(NamedTuple):
     stage: Stage
     supervision: Supervision
     campaign: Campaign | None
+    own_only: bool = False
 
 
-def pack(report: Report) -> bytes:
-    """As the journal keeps it."""
+def pack(report: Report, *, own_only: bool = False) -> bytes:
+    """As the journal keeps it. `own_only`: its sender speaks of its own cases only."""
     campaign = report.campaign and [report.campaign["name"], report.campaign.get("phase"), report.campaign.get("level")]
     said = (report.occurred_at_ms, report.kind, report.category, report.stage, report.supervision, campaign)
-    return orjson.dumps(said)
+    return orjson.dumps((*said, True) if own_only else said)
 
 
 def unpack(packed: bytes) -> Said:
     """What `pack` packed. Raises ValueError or TypeError for anything else."""
-    occurred_at, kind, category, stage, supervision, campaign = orjson.loads(packed)
-    return Said(occurred_at, kind, category, _STAGE[stage], _SUPERVISION[supervision], campaign and Campaign(*campaign))
+    occurred_at, kind, category, stage, supervision, campaign, *own_only = orjson.loads(packed)
+    named = campaign and Campaign(*campaign)
+    return Said(occurred_at, kind, category, _STAGE[stage], _SUPERVISION[supervision], named, own_only == [True])
 
 
 def read(value: bytes) -> Said:

@@ -24,6 +24,8 @@ class CaseFlag(StrEnum):
     """An approval stands and no finish does; goes when one comes."""
     AFTER_CANCELLED = "after_cancelled"
     """Something other than a note happened after it was cancelled."""
+    FOREIGN_SENDER = "foreign_sender"
+    """Somebody has spoken of it whose key is for its own cases only; of that nothing is heard."""
     OUTCOME_STANDS = "outcome_stands"
     """An outcome was counted that its reports do not call for (cancelled late, say); goes if they do again."""
 
@@ -38,7 +40,9 @@ def flags(case: Case, started: Fact | None, *, outcome_stands: bool) -> tuple[Ca
     odd = _disagreements(case, started)
     if started is None:
         odd.add(CaseFlag.NO_CLOCK)
-    if _happened_out_of_order(case) or _came_out_of_order(case.facts):
+    if len(case.heard) != len(case.facts):
+        odd.add(CaseFlag.FOREIGN_SENDER)
+    if _happened_out_of_order(case) or _came_out_of_order(case.heard):
         odd.add(CaseFlag.OUT_OF_ORDER)
     if case.approval is not None and case.finish is None:
         odd.add(CaseFlag.APPROVED_UNFINISHED)
@@ -51,7 +55,7 @@ def _disagreements(case: Case, started: Fact | None) -> set[CaseFlag]:
     """Facts that do not fit what others say."""
     odd = set[CaseFlag]()
     kind, category, cancelled = case.kind, case.category, case.cancellation
-    for fact in case.facts:
+    for fact in case.heard:
         if fact.category != category:
             odd.add(CaseFlag.CATEGORY_CHANGED)
         if fact.kind != kind:

@@ -12,6 +12,7 @@ def view(case: Case, now_ms: int, rules: Rules) -> dict[str, Any]:
     assessed = Assessment(case, rules)
     return {
         "case_id": case.case_id,
+        "owner": case.owner,
         "kind": case.kind,
         "category": case.category,
         "phase": case.phase,
@@ -19,20 +20,21 @@ def view(case: Case, now_ms: int, rules: Rules) -> dict[str, Any]:
         "campaign": case.campaign and case.campaign._asdict(),
         "flags": list(assessed.flags),
         "reopenings": case.reopenings,
-        "stages": [_stage(fact) for fact in case.facts],
+        "stages": [_stage(fact, foreign=case.is_foreign(fact)) for fact in case.facts],
         "standards": [
             _standard(assessed, one, now_ms) for one in assessed.standards.values() if one.limit_seconds is not None
         ],
     }
 
 
-def _stage(fact: Fact) -> dict[str, Any]:
+def _stage(fact: Fact, *, foreign: bool) -> dict[str, Any]:
     return {
         "stage": fact.stage,
         "occurred_at": format_time(fact.occurred_at),
         "received_at": format_time(fact.received_at),
         "sender": fact.sender,
         "report_id": fact.report_id,
+        "foreign": foreign,
     }
 
 

@@ -85,9 +85,11 @@ class Intake:
         meaning = examine(loaded, self._catalogue, now_ms=now, accept_unknown_minor=self._accept_unknown_minor)
         if isinstance(meaning, Problem):
             return Refused(Reason.INVALID_REPORT, (meaning,), loaded.report_id)
-        return _Prepared(loaded, meaning, self._message(sender.name, loaded, meaning, now, traceparent))
+        return _Prepared(loaded, meaning, self._message(sender, loaded, meaning, now, traceparent))
 
-    def _message(self, sender: str, loaded: Report, meaning: Meaning, now: int, traceparent: str | None) -> Message:
+    def _message(
+        self, sender: Principal, loaded: Report, meaning: Meaning, now: int, traceparent: str | None
+    ) -> Message:
         value = event.build(
             loaded,
             received_at_ms=now,
@@ -97,15 +99,15 @@ class Intake:
             category_name=_names(meaning.category) if meaning.category else None,
         )
         return Message(
-            sender=sender,
+            sender=sender.name,
             report_id=loaded.report_id,
             fingerprint=loaded.fingerprint(),
             case_id=loaded.case_id,
             topic=meaning.major.topic,
-            headers=event.headers(loaded, sender=sender, traceparent=traceparent),
+            headers=event.headers(loaded, sender=sender.name, traceparent=traceparent),
             value=value,
             received_at=now,
-            fact=pack(loaded),
+            fact=pack(loaded, own_only=not sender.scope.speaks_for_all),
         )
 
     def _answered(self, one: _Prepared, answer: Receipt | Conflict) -> Receipt | Refused:

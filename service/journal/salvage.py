@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ import orjson
 from schemas import event
 from service.files import flush_directory
 from service.journal.journal import SqliteJournal
-from service.journal.sqlite import JournalCorrupt, rows_of
+from service.journal.sqlite import JournalCorrupt, columns_of, rows_of
 from service.ports import Conflict, JournalError, JournalFull, Message
 
 log = logging.getLogger(__name__)
 
 FILES = ("journal.sqlite3", "journal.sqlite3-wal", "journal.sqlite3-shm")
-_MESSAGE = "sender, report_id, case_id, topic, headers, value, received_at"
+_MESSAGE = "sender, report_id, case_id, topic, headers, value, received_at, {fact}"
 
 
 def opened(directory: Path, *, limit: int) -> SqliteJournal:
@@ -101,12 +102,13 @@ def salvage(aside: Path, journal: SqliteJournal) -> Salvaged:
 
 
 def _unsettled(path: Path) -> Iterator[tuple[Any, ...]]:
-    yield from rows_of(path, "messages", "seq", _MESSAGE, "settled=0")
-    yield from rows_of(path, "parked", "seq", _MESSAGE, "1")
+    for table, condition in (("messages", "settled=0"), ("parked", "1")):
+        fact = "fact" if "fact" in columns_of(path, table) else "NULL"  # a journal of the first version has none
+        yield from rows_of(path, table, "seq", _MESSAGE.format(fact=fact), condition)
 
 
 def _message(row: tuple[Any, ...]) -> Message:
-    sender, report_id, case_id, topic, headers, value, received_at = row
+    sender, report_id, case_id, topic, headers, value, received_at, fact = row
     return Message(
         sender=sender,
         report_id=report_id,
@@ -116,7 +118,15 @@ def _message(row: tuple[Any, ...]) -> Message:
         headers=_packed(headers),
         value=value,
         received_at=received_at,
+        fact=_whole(fact),
     )
+
+
+def _whole(fact: bytes | None) -> bytes | None:
+    """None where it was overwritten: what it says is in the message too, but for whose cases its sender speaks of."""
+    with suppress(ValueError, TypeError):
+        return fact if isinstance(orjson.loads(fact or b""), list) else None
+    return None
 
 
 def _packed(headers: bytes) -> bytes:

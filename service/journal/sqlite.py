@@ -224,6 +224,14 @@ def rows_of(path: Path, table: str, key: str, columns: str, condition: str) -> I
     db.close()
 
 
+def columns_of(path: Path, table: str) -> set[str]:
+    """The columns of a damaged file's table, as far as that can still be read."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    with suppress(apsw.Error):
+        return {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
+    return set()
+
+
 def _highest(db: Db, table: str, key: str) -> int:
     """The highest key there can be, as far as the file still tells."""
     for sql in ("SELECT max(seq) FROM sqlite_sequence", f"SELECT max({key}) FROM {table} NOT INDEXED"):

@@ -92,7 +92,6 @@ def fill(directory: Path, cases: Iterator[Case]) -> float:
         with book.changing() as page:
             for case in some:
                 page.put(Assessment(case, RULES))
-                page.note_sender("platform", case.case_id)
     book.close()
     return time.perf_counter() - started
 
@@ -149,7 +148,7 @@ class Desk:
         assert len(found) == 101
 
     def overdue_of_sender(self) -> None:
-        found = self.book.search(Search(overdue=True, sender="platform"), now_ms=NOW, after="", limit=101)
+        found = self.book.search(Search(overdue=True, owner="platform"), now_ms=NOW, after="", limit=101)
         assert len(found) == 101
 
     def to_approve(self) -> None:

@@ -115,8 +115,7 @@ def remember(journal: Path, prefix: str, times: int) -> None:
 def close(casebook: Path, prefix: str, times: int) -> None:
     """Cases that have been approved in time, with lower ids, as older cases have."""
     with _opened(casebook) as db:
-        for name in ("cases", "senders"):
-            _multiply(db, name, prefix, times, {})
+        _multiply(db, "cases", prefix, times, {})
 
 
 def put_off(journal: Path, prefix: str, size: int) -> None:

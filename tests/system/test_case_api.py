@@ -191,19 +191,24 @@ def moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def test_a_sender_sees_the_cases_it_reported_on_and_a_reader_all(tmp_path: Path) -> None:
+def made(gridgov: Gridgov, name: str, role: str, *scope: str) -> dict[str, str]:
+    """The header of a new key."""
+    key = gridgov.run("keys", "add", name, "--role", role, *scope, check=True).stdout.strip()
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_a_sender_sees_its_own_cases_and_those_of_all_see_all(tmp_path: Path) -> None:
     own = Gridgov(tmp_path / "var", NOWHERE)
-    keys = {
-        name: {"Authorization": "Bearer " + own.run("keys", "add", name, "--role", role, check=True).stdout.strip()}
-        for name, role in (("platform", "sender"), ("hotline", "sender"), ("centre", "reader"))
-    }
+    keys = {name: made(own, name, "sender") for name in ("platform", "hotline")}
+    keys |= {"centre": made(own, "centre", "reader"), "overseer": made(own, "overseer", "sender", "--cases", "all")}
     reported = {"platform": ["both", "one", "three"], "hotline": ["both", "two"]}
     with running(own):
         for sender, cases in reported.items():
             for case_id in cases:
                 one = report(case_id, case_id=case_id, report_id=f"same-{case_id}")  # as if they numbered alike
                 assert ask(own, "POST", "/v1/reports", one, keys[sender]).status == 202
-        sees = {**reported, "centre": ["both", "one", "three", "two"]}
+        everything = ["both", "one", "three", "two"]
+        sees = {"platform": reported["platform"], "hotline": ["two"], "centre": everything, "overseer": everything}
         until(lambda: len(ask(own, "GET", "/v1/cases", headers=keys["centre"]).json["cases"]) == 4, "all are folded")
         until(lambda: len(ask(own, "GET", "/v1/cases/both", headers=keys["centre"]).json["stages"]) == 2, "by both")
         for who, visible in sees.items():
@@ -217,3 +222,31 @@ def test_a_sender_sees_the_cases_it_reported_on_and_a_reader_all(tmp_path: Path)
         assert hidden | {"request_id": None} == nowhere | {"request_id": None}, "whether it exists is not told"
         for path in ("/v1/cases", "/v1/cases/one"):
             assert refusal(own, method="GET", path=path)[:2] == (401, "unauthenticated")
+
+
+def test_nobody_moves_anothers_case_but_who_may_speak_of_all(tmp_path: Path) -> None:
+    own = Gridgov(tmp_path / "var", NOWHERE)
+    platform, hotline = (made(own, name, "sender") for name in ("platform", "hotline"))
+    overseer = made(own, "overseer", "sender", "--cases", "all")
+    with running(own):
+
+        def told(who: dict[str, str], name: str, **said: Any) -> Any:
+            """The case, once a report on it is folded."""
+            assert ask(own, "POST", "/v1/reports", report(name, case_id="c", **said), who).status == 202
+            until(lambda: f"r-{name}" in str(overseen()), "it is folded")
+            return overseen()
+
+        def overseen() -> Any:
+            return ask(own, "GET", "/v1/cases/c", headers=overseer).json
+
+        assert told(platform, "first")["owner"] == "platform"
+        shown = told(hotline, "foreign", stage="cancelled", location=None, supervision="urgent")
+        assert (shown["phase"], shown["supervision"], shown["flags"]) == (
+            "awaiting_arrival",
+            "none",
+            ["foreign_sender"],
+        )
+        assert [(one["sender"], one["foreign"]) for one in shown["stages"]] == [("platform", False), ("hotline", True)]
+        assert ask(own, "GET", "/v1/reports/r-foreign", headers=hotline).json["state"] == "pending"  # to be published
+        assert ask(own, "GET", "/v1/cases/c", headers=hotline).status == 404
+        assert told(overseer, "allowed", stage="cancelled", location=None)["phase"] == "cancelled"

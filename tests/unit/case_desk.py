@@ -144,13 +144,16 @@ def as_message(fact: Fact) -> Message:
         "supervision": fact.supervision or Supervision.NONE,
     }
     campaign = {"campaign": fact.campaign._asdict()} if fact.campaign else {}
-    return message(
+    packed = (fact.occurred_at, fact.kind, fact.category, fact.stage, fact.supervision or Supervision.NONE)
+    named = fact.campaign and list(fact.campaign)
+    made = message(
         fact.report_id,
         sender=fact.sender,
         case_id=fact.case_id,
         value=orjson.dumps(said | campaign),
         received_at=fact.received_at,
     )
+    return made._replace(fact=orjson.dumps((*packed, named, True))) if fact.own_only else made
 
 
 def steps(told: list[Transition]) -> Counter[tuple[Standard, Outcome, bool]]:

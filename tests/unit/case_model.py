@@ -75,16 +75,30 @@ class Model:
     totals: Counter[tuple[str, str, bool]] = field(default_factory=Counter)  # standard, outcome, is correction
 
     @property
-    def facts(self) -> Sequence[Fact]:
+    def once(self) -> Sequence[Fact]:
+        """Each id as it was sent first, in the order they came."""
         once: dict[tuple[str, str], Fact] = {}
         for fact in self.sent:
             once.setdefault((fact.sender, fact.report_id), fact)
-        return sorted(once.values(), key=lambda fact: (fact.occurred_at, fact.received_at, fact.seq))
+        return list(once.values())
+
+    @property
+    def facts(self) -> Sequence[Fact]:
+        return sorted(self.once, key=lambda fact: (fact.occurred_at, fact.received_at, fact.seq))
+
+    @property
+    def owner(self) -> str:
+        reported = [fact for fact in self.once if fact.stage.value == "reported"]
+        return (reported or self.once)[0].sender
+
+    @property
+    def heard(self) -> Sequence[Fact]:
+        return [fact for fact in self.facts if fact.sender == self.owner or not fact.own_only]
 
     def story(self) -> Story:
-        named = next((fact for fact in self.facts if fact.stage.value == "reported"), self.facts[0])
+        named = next((fact for fact in self.heard if fact.stage.value == "reported"), self.heard[0])
         story = Story(named.kind, named.category, self.clock_start[named.kind])
-        for fact in self.facts:
+        for fact in self.heard:
             story.tell(fact)
         return story
 

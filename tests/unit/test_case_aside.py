@@ -143,7 +143,7 @@ def test_a_case_that_cannot_be_saved_keeps_no_other_waiting(desk: Desk, packed: 
     assert [(one.case_id, one.fact) for one in kept if not isinstance(one, str)] == [("bad", orjson.dumps(packed))]
 
 
-@pytest.mark.parametrize("what", ["get", "count", "put", "note_sender"])
+@pytest.mark.parametrize("what", ["get", "count", "put"])
 @pytest.mark.parametrize("calls", range(4))
 def test_a_report_whose_digestion_breaks_off_leaves_nothing_behind(desk: Desk, what: str, calls: int) -> None:
     """However far it had come: not a count, not a changed case. What came before of that case stays."""
@@ -276,7 +276,7 @@ def test_for_what_is_wrong_with_file_or_machine_no_case_is_set_aside(desk: Desk,
 
     desk.accept(*story("good"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Changes, "note_sender", fails)
+        patch.setattr(Changes, "put", fails)
         with pytest.raises(type(error)):
             desk.turn()
     assert (failures(desk), desk.fold.folded, desk.book.aside(0, 9)) == (0, 0, (0, []))

@@ -32,7 +32,7 @@ from tests.unit.case_model import Model
 from tests.unit.test_case_properties import GRACE, LIMITS, STEPS, T0, moments, names, stages, stated
 
 TOGETHER = 2  # messages in one transaction of the fold, so that three are a backlog
-APPROVAL = {"kind": "repair", "category": "0211", "supervision": None, "campaign": None}
+APPROVAL = {"kind": "repair", "category": "0211", "supervision": None, "campaign": None, "own_only": False}
 STARTS = {"repair": "reported", "incident": "reported"}
 
 
@@ -206,6 +206,10 @@ class Folding(RuleBasedStateMachine):
                 continue
             case, story = self.desk.case(name), model.story()
             assert {counted.standard: counted.outcome for counted in case.counted} == model.outcomes
+            assert (case.owner, list(case.heard) == list(case.facts)) == (
+                model.owner,
+                len(model.heard) == len(model.facts),
+            )
             assert (case.kind, case.category, case.phase) == (story.kind, story.category, story.phase)
             assert (case.supervision, case.campaign) == (story.level, story.campaign)
             assert case.reopenings == story.reopenings
@@ -216,11 +220,12 @@ class Folding(RuleBasedStateMachine):
         for model in self.models.values():
             expected += model.totals
         assert self.desk.told() == expected
-        told = [{fact.stage for fact in model.facts} for model in self.models.values()]
+        heard = [model.heard for model in self.models.values() if model.sent]
+        told = [{fact.stage for fact in facts} for facts in heard]
         assert self.desk.total("reported") == sum("reported" in stages for stages in told)
         assert self.desk.total("approved") == sum({"reported", "approved"} <= stages for stages in told)
-        returned = [fact for model in self.models.values() for fact in model.facts if fact.stage == "returned"]
-        assert self.desk.total("reopenings") == len(returned)
+        returned = [fact for facts, stages in zip(heard, told, strict=True) if "reported" in stages for fact in facts]
+        assert self.desk.total("reopenings") == sum(fact.stage == "returned" for fact in returned)
 
     @invariant()
     def each_case_is_counted_once_under_every_label(self) -> None:

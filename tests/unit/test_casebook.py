@@ -86,7 +86,7 @@ def test_what_is_overdue_ignores_the_grace(desk: Desk) -> None:
 
 
 OPEN = (Search(overdue=True), Search(due_soon=True), Search(phase="in_progress"))
-BESIDE: tuple[dict[str, Any], ...] = ({}, {"sender": "s"}, {"supervision": "urgent", "campaign": "x", "kind": "repair"})
+BESIDE: tuple[dict[str, Any], ...] = ({}, {"owner": "s"}, {"supervision": "urgent", "campaign": "x", "kind": "repair"})
 
 
 @pytest.mark.parametrize("wanted", [replace(one, **more) for one in OPEN for more in BESIDE], ids=str)

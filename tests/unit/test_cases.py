@@ -1,14 +1,15 @@
 """What a case is, by example: its phase, its flags, what is shown of it."""
 
 import json
+from typing import Any
 
 import pytest
 
 from schemas.words import Stage, Supervision
-from service.domain.case import Campaign, Phase, apply, dump, essence, load
+from service.domain.case import Campaign, Fact, Phase, apply, dump, essence, load
 from service.domain.flags import CaseFlag
 from service.domain.view import view
-from tests.unit.assess import flags, measure
+from tests.unit.assess import flags, judge, measure
 from tests.unit.case_stories import DAY, RAILING, RULES, fact, fold, folded, live, ms
 
 
@@ -149,6 +150,7 @@ def test_the_case_as_it_is_shown() -> None:
         "received_at": "2020-10-26T00:00:01.500Z",
         "sender": "s",
         "report_id": "r0",
+        "foreign": False,
     }
     arrival, completion = shown.pop("standards")
     assert arrival == {
@@ -163,6 +165,7 @@ def test_the_case_as_it_is_shown() -> None:
     assert (completion["elapsed_seconds"], completion["outcome"], completion["overdue"]) == (1800.25, None, False)
     assert shown == {
         "case_id": "case",
+        "owner": "s",
         "kind": "repair",
         "category": RAILING,
         "phase": "in_progress",
@@ -187,3 +190,53 @@ def test_without_a_clock_a_standard_shows_its_limit_only() -> None:
 def test_elapsed_time_ends_with_the_work_or_the_case(words: str, elapsed: float) -> None:
     (completion,) = view(folded("incident", f"reported@0 {words}"), ms(90), RULES)["standards"]
     assert completion["elapsed_seconds"] == elapsed
+
+
+# ---- whose case it is ----
+
+
+def of(sender: str, word: str, seq: int, **said: Any) -> Fact:
+    """A fact of a sender that speaks of its own cases only."""
+    return fact(word, seq, "incident", **said)._replace(sender=sender, own_only=True)
+
+
+def test_what_another_says_of_a_case_is_kept_and_shown_and_nothing_comes_of_it() -> None:
+    own = [of("s", word, n) for n, word in enumerate(["reported@0", "arrived@600", "finished@1400", "approved@1450"])]
+    other = [
+        of("other", "reported@-900", 10, category="0211", kind="repair"),
+        of("other", "cancelled@30", 11, supervision=Supervision.URGENT),
+        of("other", "finished@10", 12, campaign=Campaign("x")),
+        of("other", "returned@1500", 13),
+    ]
+    alone, both = fold(own), fold([own[0], *other, *own[1:]])
+
+    assert both.facts != both.heard == alone.facts
+    told = [view(judge(case, ms(9000), RULES)[0], ms(9000), RULES) for case in (alone, both)]
+    assert told[1]["flags"] == ["foreign_sender"]
+    assert [one["foreign"] for one in told[1]["stages"]].count(True) == len(other)
+    assert told[1] | {"flags": [], "stages": []} == told[0] | {"stages": []}
+
+
+def test_who_may_speak_of_all_cases_is_heard_in_all() -> None:
+    platform = of("platform", "cancelled@30", 1)._replace(own_only=False)
+    case = fold([of("s", "reported@0", 0), platform])
+
+    assert (case.owner, case.phase, case.heard) == ("s", "cancelled", case.facts)
+
+
+def test_a_case_is_first_of_who_speaks_of_it_and_then_of_who_reports_it() -> None:
+    note, reported = of("hotline", "pressed@50", 0), of("platform", "reported@0", 1)
+    late = of("hotline", "reported@-9", 2)
+
+    assert (fold([note]).owner, fold([note]).supervision) == ("hotline", "pressed")
+    assert (fold([note, reported]).owner, fold([note, reported]).supervision) == ("platform", "none")
+    assert fold([note, reported, late]).owner == "platform"  # whatever it says of when that was
+    assert fold([note, reported, late]).heard == (reported,)
+
+
+def test_a_state_of_the_time_when_cases_were_nobodys_is_that_of_who_reported_it_first() -> None:
+    facts = [fact("note@0/1", 0, "repair"), fact("reported@5/9", 1, "repair"), fact("reported@3/20", 2, "repair")]
+    state = dump(fold([each._replace(sender=sender) for each, sender in zip(facts, "abc", strict=True)]))
+    del state["owner"]
+
+    assert load(state).owner == "b"

@@ -10,7 +10,7 @@ import pytest
 
 from schemas import event
 from service.journal.journal import SqliteJournal
-from service.journal.salvage import Salvaged, opened, salvage
+from service.journal.salvage import FILES, Salvaged, opened, salvage
 from service.journal.upkeep import set_aside
 from service.ports import Conflict, JournalBroken, Message, Receipt
 from tests.unit.messages import message
@@ -62,6 +62,20 @@ def test_a_corrupt_journal_is_set_aside_and_brought_back(tmp_path: Path) -> None
     assert journal.totals().pending == done.brought
     assert salvage(aside, journal) == Salvaged(known=done.brought)  # safe to repeat
     assert set_aside(tmp_path) == []
+
+
+def test_whose_cases_a_salvaged_reports_sender_speaks_of_is_not_forgotten(tmp_path: Path) -> None:
+    facts = [b'[1,"repair","0211","note","none",null,true]', b"\xff", None]
+    journal = SqliteJournal(tmp_path, limit=LIMIT)
+    journal.append([[reported(n)._replace(fact=one) for n, one in enumerate(facts)]])
+    journal.close()
+    (tmp_path / "aside").mkdir()
+    (tmp_path / FILES[0]).rename(tmp_path / "aside" / FILES[0])
+    journal = SqliteJournal(tmp_path, limit=LIMIT)
+
+    assert salvage(tmp_path / "aside", journal).brought == 3
+
+    assert [one.fact for one in journal.after(0, 9)] == [facts[0], None, None]
 
 
 def test_who_repeats_a_salvaged_report_is_known_and_other_content_is_not(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ the others pending, of which those up to 6 in the first topic were handed to a p
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -20,10 +22,14 @@ from service import config
 from service.cases.casebook import Casebook
 from service.cases.fold import CaseFold, fact_of
 from service.cases.rules import fingerprint, rules_of
+from service.cases.search import Search
 from service.domain.fact import pack, unpack
+from service.domain.standards import Assessment
 from service.domain.view import view
 from service.journal.journal import SqliteJournal
 from service.ports import Conflict, Delivery, Message, Receipt, State, Totals
+from tests.unit.case_stories import RULES, fact
+from tests.unit.case_stories import fold as fold_facts
 
 HERE = Path(__file__).parent
 SENT = (HERE.parents[1] / "deploy" / "demo" / "ciie-2020.ndjson").read_bytes().splitlines()[:12]
@@ -132,3 +138,42 @@ def anew(directory: Path) -> SqliteJournal:
         ]
     )
     return made
+
+
+OLDER = """
+DROP INDEX by_owner; ALTER TABLE cases DROP COLUMN owner;
+CREATE TABLE senders(sender TEXT, case_id TEXT, PRIMARY KEY(sender, case_id)) WITHOUT ROWID;
+UPDATE cases SET state=CAST(json_remove(CAST(state AS TEXT), '$.owner') AS BLOB);
+PRAGMA user_version=2;
+"""
+
+
+def test_cases_of_the_time_when_they_were_nobodys_are_those_of_who_reported_them_first(tmp_path: Path) -> None:
+    """By what is looked for in the casebook, and by what each case says of itself."""
+    told = {
+        "noted-first": [("hotline", "note@0/5"), ("platform", "reported@9/9"), ("other", "reported@1/20")],
+        "never-reported": [("other", "finished@50/60"), ("hotline", "arrived@30/40")],
+        "one": [("platform", "reported@0"), ("platform", "arrived@60")],
+    }
+    book = Casebook(tmp_path, RULES)
+    with book.changing() as changes:
+        for case_id, words in told.items():
+            facts = [fact(word, n, "repair")._replace(case_id=case_id) for n, (_, word) in enumerate(words)]
+            case = fold_facts([one._replace(sender=who) for one, (who, _) in zip(facts, words, strict=True)])
+            changes.put(Assessment(case, RULES))
+    book.close()
+    with closing(sqlite3.connect(tmp_path / "cases.sqlite3")) as db:
+        db.executescript(OLDER)
+
+    book = Casebook(tmp_path, RULES)
+
+    owners = {"noted-first": "platform", "never-reported": "hotline", "one": "platform"}
+    for case_id, owner in owners.items():
+        found = book.case(case_id, owner)
+        assert found is not None
+        assert found.owner == owner
+    assert [one.case_id for one in book.search(Search(owner="platform"), now_ms=0, after="", limit=9)] == [
+        "noted-first",
+        "one",
+    ]
+    book.close()
