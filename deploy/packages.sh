@@ -9,7 +9,7 @@ wanted_by() { # TARGET
     case $1 in
     ci) need make ;;
     venv) need_venv "${PYTHON:-python3}" ;;
-    test) need strace golang-go:go nodejs:node prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool && need_browser ;;
+    test) need curl openssl strace golang-go:go nodejs:node prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool && need_browser ;;
     obs) need prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool ;;
     watch) need prometheus ;;
     demo) need prometheus prometheus-alertmanager nodejs:node npm ;;

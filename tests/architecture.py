@@ -27,6 +27,7 @@ ROOMS: dict[str, set[str]] = {
         "schemas.generate": f"{SCHEMAS} schemas.asyncapi schemas.openapi",
         "deploy.kafka": "",
         "deploy.demo": "",
+        "deploy.signing": "",
         "deploy.grafana": "schemas.catalogue",
         "service.version": "",
         "service.config": "",

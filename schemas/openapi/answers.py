@@ -9,8 +9,6 @@ from schemas.words import Kind, Stage, Standard
 STATES = ("pending", "settled", "parked")
 PARK_REASONS = ("record_too_large", "record_refused")
 RESERVED = (  # codes that no answer gives yet
-    Reason.BAD_SIGNATURE,
-    Reason.STALE_TIMESTAMP,
     Reason.SHUTTING_DOWN,
 )
 

@@ -76,6 +76,29 @@ KEY = {
         "need none: they are the sender and reader `local`."
     ),
 }
+SIGNATURE = {
+    "type": "apiKey",
+    "in": "header",
+    "name": "X-App-Key",
+    "description": (
+        "签名请求（AppKey 方式），密钥由 `gridgov keys add --signs sha256|sm3` 生成，形如 `gg_<id>_<secret>`，"
+        "secret 不在网络上传输。"
+        "请求头：`X-App-Key` = `gg_<id>`；`X-Timestamp` = 秒或毫秒时间戳，与本机时钟相差不超过 300 秒；"
+        "`X-Content-Digest` = 请求体原始字节的摘要（十六进制；无请求体可省略）；"
+        "`X-Signature` = HMAC(secret, 待签文本)（十六进制）。待签文本为五行，以换行（LF）相连、末尾无换行："
+        "方法；路径（不含查询串）；查询串的各对按字节排序后以 `&` 相连（没有则为空行）；请求体摘要；时间戳。"
+        "摘要与 HMAC 同用密钥所定的算法：SHA-256 或 SM3。重放无害：同一 `report_id` 即为重复。"
+        "示例与 Python、Java、shell 客户端见 deploy/signing。\n\n"
+        "Signed requests (the AppKey form). The key, made by `gridgov keys add --signs sha256|sm3`, is "
+        "`gg_<id>_<secret>`; the secret never travels. Headers: `X-App-Key` = `gg_<id>`; `X-Timestamp` = epoch seconds "
+        "or milliseconds, within 300 seconds of our clock; `X-Content-Digest` = the digest of the raw bytes of the "
+        "body, in hex (may be left out where there is no body); `X-Signature` = HMAC(secret, text) in hex. The text is "
+        "five lines joined by LF, none at the end: method; path without the query; the query's pairs, sorted by "
+        "bytes, joined by `&` (an empty line if there are none); the digest of the body; the timestamp. Digest and "
+        "HMAC are of the key's algorithm: SHA-256 or SM3. A replay is harmless: the same `report_id` is a duplicate. A "
+        "worked example, and clients in Python, Java and shell: deploy/signing."
+    ),
+}
 HEADERS = {
     "X-Request-Id": ("本次请求的编号", "the id of this request"),
     "Location": ("回执的地址", "where its receipt is"),
@@ -139,6 +162,7 @@ def document(report: Json) -> Json:
 def components(spec: APISpec, report: Json) -> None:
     """What the paths refer to."""
     spec.components.security_scheme("key", KEY)
+    spec.components.security_scheme("signature", SIGNATURE)
     # `$id` would make the schema a document of its own, in which `#/components` means nothing
     spec.components.schema("Report", {name: part for name, part in report.items() if name not in ("$schema", "$id")})
     for name, shape in answers.schemas().items():

@@ -21,8 +21,8 @@ from schemas.report import says
 from schemas.words import Kind, Supervision
 
 PAGE_CASES, MOST_CASES = 100, 1000
-SENDER: list[Json] = [{"key": ["sender"]}]
-EITHER: list[Json] = [{"key": ["sender"]}, {"key": ["reader"]}]
+SENDER: list[Json] = [{"key": ["sender"]}, {"signature": ["sender"]}]
+EITHER: list[Json] = [*SENDER, {"key": ["reader"]}, {"signature": ["reader"]}]
 
 UNREADABLE = (
     Reason.MALFORMED_JSON,
@@ -34,7 +34,13 @@ UNREADABLE = (
     Reason.TRUNCATED_BODY,
     Reason.BAD_LENGTH,
 )
-ANYBODY = (Reason.UNAUTHENTICATED, Reason.WRONG_NETWORK, Reason.RATE_LIMITED)
+ANYBODY = (
+    Reason.UNAUTHENTICATED,
+    Reason.BAD_SIGNATURE,
+    Reason.STALE_TIMESTAMP,
+    Reason.WRONG_NETWORK,
+    Reason.RATE_LIMITED,
+)
 WHO = (*ANYBODY, Reason.FORBIDDEN)
 MEDIA = (Reason.UNSUPPORTED_MEDIA_TYPE, Reason.UNSUPPORTED_ENCODING)
 NOT_KEPT = (Reason.JOURNAL_FULL, Reason.JOURNAL_UNAVAILABLE, Reason.OVERLOADED)
@@ -44,7 +50,7 @@ OWN_PORT = (
     "Also on each process's own port (web 9464, relay 9465), where it never queues behind intake. On this port for a "
     "`reader` and trusted networks only (GRIDGOV_TRUSTED_NETWORKS; by default this machine)."
 )
-WATCHER: list[Json] = [{}, {"key": ["reader"]}]
+WATCHER: list[Json] = [{}, {"key": ["reader"]}, {"signature": ["reader"]}]
 
 
 def described() -> dict[str, Json]:

@@ -7,6 +7,7 @@ import time
 
 from schemas import wire
 from schemas.reasons import Reason
+from service.intake import signing
 from service.intake.edge import LET_IN, Environ, Refusal
 
 REPORT_BYTES = 256 * 1024
@@ -93,6 +94,8 @@ def _whole(environ: Environ, announced: int | None, limit: int) -> bytes:
     environ[_OVER] = True
     if announced is not None and len(data) != announced:
         raise Refusal(Reason.TRUNCATED_BODY)
+    if not signing.fits(environ, data):
+        raise Refusal(Reason.BAD_SIGNATURE)
     return data
 
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from flask import Flask, Response, request
 
 from schemas.reasons import Reason
+from service.intake import signing
 from service.intake.edge import ASKED, FORWARDED, LET_IN, Environ, Refusal, local
 from service.intake.keys import LOCAL, Keys, Principal, Role
 from service.intake.limits import BURST_SECONDS, LEAST_BURST, Buckets, Failures, Shares
@@ -17,6 +18,7 @@ from service.intake.scopes import Network, inside
 
 HOLD_SECONDS = 1.0
 MOST_HELD = 256
+CLIENT = "gridgov.client"  # in the environ of who was turned away: where he comes from
 _QUOTA, _SHARE = "gridgov.quota", "gridgov.share"  # in the environ
 
 
@@ -25,7 +27,7 @@ class Gate:
 
     `rate`: reports a second of a sender whose key says no other. `share`: requests with a body that one sender may have
     under way. `failures`: wrong credentials a minute from one address. Who passes on requests is in `proxies`, who may
-    watch the service without a key in `trusted`. `clock` gives monotonic seconds.
+    watch the service without a key in `trusted`. `clock` gives monotonic seconds, `now` Unix ones.
 
     Who posts too often has his answer held back a while, by `pause` (seconds), which costs nothing but his connection:
     else who does not listen would ask again at once, and each refusal costs as much as others' reports.
@@ -41,13 +43,14 @@ class Gate:
         proxies: tuple[Network, ...] = (),
         trusted: tuple[Network, ...] = (),
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
         pause: Callable[[float], object] = lambda _: None,
     ) -> None:
         self._keys, self._rate = keys, rate
         self._buckets, self._failures = Buckets(clock), Failures(clock, per_minute=failures)
         self._shares = Shares(share)
         self._proxies, self._trusted = proxies, trusted
-        self._pause, self._held = pause, 0
+        self._now, self._pause, self._held = now, pause, 0
 
     def caller(self, environ: Environ, role: Role | None = None) -> Principal:
         """Who is asking; with `role`, only if they have it."""
@@ -94,8 +97,9 @@ class Gate:
 
     def _known(self, environ: Environ) -> Principal:
         given = environ.get("HTTP_AUTHORIZATION")
-        principal = self._keys.who(given)
-        if principal is None and given is None and not self._keys.configured and local(environ):
+        signed = given is None and "HTTP_X_APP_KEY" in environ
+        principal = self._signer(environ) if signed else self._keys.who(given)
+        if principal is None and given is None and not signed and not self._keys.configured and local(environ):
             return LOCAL
         if principal is None:
             self._failed(environ, Reason.UNAUTHENTICATED)
@@ -103,9 +107,15 @@ class Gate:
             self._failed(environ, Reason.WRONG_NETWORK)
         return principal
 
+    def _signer(self, environ: Environ) -> Principal | None:
+        try:
+            return self._keys.signed(signing.signer(environ, self._keys.secret_of, self._now()))
+        except signing.Wrong as wrong:
+            self._failed(environ, wrong.reason)
+
     def _failed(self, environ: Environ, reason: Reason) -> NoReturn:
         """Turn somebody away, who hears no more than that after too many of these."""
-        address = self.origin(environ) or environ.get("REMOTE_ADDR", "")
+        address = environ[CLIENT] = self.origin(environ) or environ.get("REMOTE_ADDR", "")
         if wait := self._failures.count(address):
             self._too_many(environ, wait)
         raise Refusal(reason)

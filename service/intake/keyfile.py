@@ -1,6 +1,7 @@
 """The key file: JSON, 0600, written whole under a lock, read whole or not at all."""
 
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -40,7 +41,12 @@ class Digest(StrEnum):
     """What a signing key signs with: the one, so that nobody can choose a weaker one for it."""
 
     SHA256 = "sha256"
-    SM3 = "sm3"  # GB/T 32905
+    SM3 = "sm3"  # GB/T 32905; of OpenSSL, whose builds may leave it out
+
+    @property
+    def known(self) -> bool:
+        """Whether this Python's OpenSSL has it."""
+        return self in hashlib.algorithms_available
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,8 @@ def _key(entry: dict[str, Any]) -> Key:
         digest = entry.get("digest")
         known = {**entry, "role": Role(entry["role"]), "scope": scopes.parse(said), "digest": digest and Digest(digest)}
         key = Key(**known)
+        if key.digest is not None and not key.digest.known:
+            raise ValueError(f"this Python's OpenSSL has no {key.digest}; use another Python, or a key with sha256")
         if not (_SECRET.fullmatch(key.secret) if key.digest else _SHA256.fullmatch(key.sha256)):
             raise ValueError("a signing key needs its secret, any other its sha256")
         _ = key.ends

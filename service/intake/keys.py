@@ -19,6 +19,7 @@ from service.files import replace_whole
 from service.intake import keyfile
 from service.intake.keyfile import NAME, Digest, Key, KeysError, Role, Stamp
 from service.intake.scopes import NOTHING_BARRED, Cases, Scope
+from service.intake.signing import Secret
 
 __all__ = ["LOCAL", "Digest", "Key", "Keys", "KeysError", "Principal", "Role"]
 
@@ -50,8 +51,7 @@ class Entry:
     ends: float
     principal: Principal
     sha256: bytes
-    digest: Digest | None
-    secret: bytes = field(repr=False)
+    signs: Secret | None = field(repr=False)
 
 
 class Keys:
@@ -109,7 +109,7 @@ class Keys:
     def _checked(self, authorization: str) -> Entry | None:
         match = _BEARER.fullmatch(authorization)
         entry = self._entries.get(match[1]) if match else None
-        if match is None or entry is None or entry.digest is not None:
+        if match is None or entry is None or entry.signs is not None:
             return None
         same = hmac.compare_digest(hashlib.sha256(match[2].encode()).digest(), entry.sha256)
         return entry if same else None
@@ -120,15 +120,15 @@ class Keys:
         entry = self._entries.get(match[1]) if match else None
         if match is None or entry is None:
             return None
-        kept = entry.secret or entry.sha256
-        shown = match[2].encode() if entry.secret else hashlib.sha256(match[2].encode()).digest()
-        return self._keys[match[1]] if hmac.compare_digest(shown, kept) else None
+        shown = match[2].encode() if entry.signs else hashlib.sha256(match[2].encode()).digest()
+        same = hmac.compare_digest(shown, entry.signs.secret if entry.signs else entry.sha256)
+        return self._keys[match[1]] if same else None
 
-    def signer(self, key_id: str) -> Entry | None:
-        """The signing key of that id, whether or not it has ended. Who has checked with it calls `signed`."""
+    def secret_of(self, key_id: str) -> Secret | None:
+        """What the signing key of that id signs with, ended or not. Who has checked with it calls `signed`."""
         self._look()
         entry = self._entries.get(key_id)
-        return entry if entry is not None and entry.digest is not None else None
+        return entry.signs if entry is not None else None
 
     def signed(self, key_id: str) -> Principal | None:
         """Whose key has signed, or None when it has ended."""
@@ -162,6 +162,8 @@ class Keys:
             raise KeysError("a name is 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit")
         if name == LOCAL.name:
             raise KeysError(f"{name!r} is the name of requests without a key; choose another")
+        if digest is not None and not digest.known:
+            raise KeysError(f"this Python's OpenSSL has no {digest}; use another Python, or --signs sha256")
         usual = Scope(cases=Cases.ALL if role is Role.READER else Cases.OWN)
         made, key = _made(name, role, scope or usual, digest, lives)
         with keyfile.changing(self._path) as keys:
@@ -251,7 +253,8 @@ def _made(name: str, role: Role, scope: Scope, digest: Digest | None, lives: tim
 
 def _entry(key: Key) -> Entry:
     principal = Principal(key.name, frozenset((key.role,)), key.scope, key.id)
-    return Entry(key.ends, principal, bytes.fromhex(key.sha256), key.digest, key.secret.encode())
+    signs = Secret(key.digest, key.secret.encode()) if key.digest else None
+    return Entry(key.ends, principal, bytes.fromhex(key.sha256), signs)
 
 
 def _read_used(path: Path | None) -> dict[str, float]:

@@ -21,6 +21,7 @@ from service.intake import keyfile, scopes
 from service.intake import keys as auth
 from service.intake.keys import LOCAL, Digest, Keys, KeysError, Role
 from service.intake.scopes import Cases, Scope, ScopeError
+from service.intake.signing import Secret
 
 ROOT = Path(__file__).parents[2]
 
@@ -440,11 +441,8 @@ def test_a_signing_key_is_no_bearer_key(path: Path) -> None:
     signing, plain = keys.add("one", Role.SENDER, digest=Digest.SM3), keys.add("two", Role.SENDER)
 
     assert keys.who(bearer(signing)) is None
-    assert keys.signer(plain[3:11]) is None
-    signer = keys.signer(signing[3:11])
-    assert signer is not None
-    assert (signer.secret.decode(), signer.digest) == (signing[12:], Digest.SM3)
-    assert signing[12:] not in repr(signer)
+    assert keys.secret_of(plain[3:11]) is None
+    assert keys.secret_of(signing[3:11]) == Secret(Digest.SM3, signing[12:].encode())
     assert [found and found.name for found in map(keys.find, (signing, plain, plain[:12] + signing[12:], ""))] == [
         "one",
         "two",

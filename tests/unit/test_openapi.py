@@ -295,7 +295,8 @@ def test_limits_and_words_are_those_of_the_service() -> None:
     assert tuple(ParkReason) == answers.PARK_REASONS
     assert tuple(Phase) == cases.PHASES
     assert tuple(Outcome) == cases.OUTCOMES
-    named = {role for _, _, operation in operations() for need in operation["security"] for role in need.get("key", [])}
+    needs = [need for _, _, operation in operations() for need in operation["security"]]
+    named = {role for need in needs for roles in need.values() for role in roles}
     assert named == set(Role)
 
 

@@ -52,7 +52,9 @@ def test_where_all_is_there_nothing_is_said(machine: Machine) -> None:
 
 
 def test_who_may_not_install_gets_one_line_that_names_everything(machine: Machine) -> None:
-    machine.has("apt-get").has("strace").has("promtool").has("python3", "exit 1").has("sudo", "exit 1")
+    machine.has("apt-get").has("curl").has("openssl").has("strace").has("promtool").has("python3", "exit 1").has(
+        "sudo", "exit 1"
+    )
 
     done = machine.run("packages.sh", "venv", "test")
 
