@@ -107,7 +107,12 @@ def web() -> Loop:
     gates = Gates()
     writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop, gate=gates)
     intake = Intake(
-        catalogue, writer, metrics, clock=_now, accept_unknown_minor=config.unknown_minor == "accept_and_flag"
+        catalogue,
+        writer,
+        metrics,
+        clock=_now,
+        accept_unknown_minor=config.unknown_minor == "accept_and_flag",
+        give_way=gates.give_way,
     )
     keys = _keys(config, metrics)
     health = WebHealth(journal, writer, config.data_dir, keys)

@@ -108,6 +108,11 @@ class Gates:
         """One for the caller: on the loop it gives way to others, elsewhere its thread stops."""
         return ThreadGate() if getcurrent().parent is None else _LoopGate(self)
 
+    def give_way(self) -> None:
+        """Let others on the loop have a turn, where there is one."""
+        if (parent := getcurrent().parent) is not None:
+            parent.switch(asyncio.sleep(0))
+
     def open(self, future: "asyncio.Future[bool]") -> None:
         """See to it that the loop lets one go on. From any thread."""
         self._open.append(future)

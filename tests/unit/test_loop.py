@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 
+from schemas.catalogue import Catalogue
 from service.gate import Gate
+from service.intake.accept import Intake
+from service.intake.keys import LOCAL
 from service.intake.loop import Environ, Gates, Loop
+from service.ports import Conflict, Message, Receipt, State
+from tests.metrics import for_web
+
+ROOT = Path(__file__).parents[2]
 
 PATIENCE = 20.0
 
@@ -178,6 +188,51 @@ def test_a_gate_that_nobody_opens_is_left_in_time_and_may_be_opened_late() -> No
         await asyncio.sleep(0)
 
     run(late())
+
+
+def test_who_gives_way_goes_on_after_the_others() -> None:
+    gates, seen = Gates(), list[str]()
+
+    def view(environ: Environ) -> bytes:
+        for step in range(3):
+            seen.append(f"{environ['PATH_INFO']}{step}")
+            gates.give_way()
+        return b""
+
+    async def both() -> None:
+        loop = Loop(answering(view), threads=1)
+        await asyncio.gather(*(loop.__rsgi__(Scope(path=path), Exchange()) for path in "ab"))
+
+    run(both())
+    view({"PATH_INFO": "c"})  # where there is no loop there is nobody to give way to
+
+    assert seen == ["a0", "b0", "a1", "b1", "a2", "b2", "c0", "c1", "c2"]
+
+
+def test_a_large_batch_lets_others_have_their_turns() -> None:
+    turns: list[int] = []
+    answered: list[Message] = []
+
+    class Journal:
+        def submit(self, messages: Sequence[Message]) -> list[Receipt | Conflict]:
+            answered.extend(messages)
+            return [Receipt(m.report_id, m.case_id, m.topic, m.received_at, State.PENDING) for m in messages]
+
+    catalogue = Catalogue.load()
+    intake = Intake(
+        catalogue,
+        Journal(),
+        for_web(CollectorRegistry(), catalogue),
+        clock=lambda: 2**50,
+        accept_unknown_minor=False,
+        give_way=lambda: turns.append(len(answered)),
+    )
+    report = orjson.loads((ROOT / "schemas" / "examples" / "valid" / "dispatched-local-time.json").read_bytes())
+
+    answers = intake.accept(LOCAL, [report | {"report_id": f"r-{number}"} for number in range(250)])
+
+    assert [answer.report_id for answer in answers] == [f"r-{number}" for number in range(250)]
+    assert turns == [0, 0]  # and all of it is written together
 
 
 def test_what_brings_no_body_waits_on_a_thread() -> None:
