@@ -113,7 +113,7 @@ class Config:
         "1000", _between(1, 1_000_000), "reports/s", "of a sender whose key says no other rate; above, 429"
     )
     sender_requests: int = _option(
-        "32", _between(1, 1024), "requests", "with a body that one sender may have under way; above, 429"
+        "256", _between(1, 1024), "requests", "with a body that one sender may have under way; above, 429"
     )
     auth_failures: int = _option(
         "100", _between(1, 1_000_000), "1/min", "wrong credentials from one address; above, 429"

@@ -13,9 +13,11 @@ from schemas.reasons import Reason
 from service.intake import signing
 from service.intake.edge import ASKED, FORWARDED, LET_IN, Environ, Refusal, local
 from service.intake.keys import LOCAL, Keys, Principal, Role
-from service.intake.limits import BURST_SECONDS, LEAST_BURST, Buckets, Failures, Shares
+from service.intake.limits import Buckets, Failures, Shares, policy_of
 from service.intake.scopes import Network, inside
 
+SHARE_BYTES = 64 << 20  # of bodies that one sender may have under way
+LARGEST = 2 << 20  # of one body: who announces more is refused, who announces nothing may send so much
 HOLD_SECONDS = 1.0
 MOST_HELD = 256
 CLIENT = "gridgov.client"  # in the environ of who was turned away: where he comes from
@@ -38,7 +40,7 @@ class Gate:
         keys: Keys,
         *,
         rate: int = 1000,
-        share: int = 32,
+        share: int = 256,
         failures: int = 100,
         proxies: tuple[Network, ...] = (),
         trusted: tuple[Network, ...] = (),
@@ -48,7 +50,7 @@ class Gate:
     ) -> None:
         self._keys, self._rate = keys, rate
         self._buckets, self._failures = Buckets(clock), Failures(clock, per_minute=failures)
-        self._shares = Shares(share)
+        self._shares = Shares(share, SHARE_BYTES)
         self._proxies, self._trusted = proxies, trusted
         self._now, self._pause, self._held = now, pause, 0
 
@@ -65,16 +67,17 @@ class Gate:
     def charge(self, environ: Environ, principal: Principal, reports: int) -> None:
         """What came in one request counts as so many reports, each as if it had come by itself."""
         if principal is not LOCAL and reports > 1:
-            rate, burst = self._tokens(principal)
-            environ[_QUOTA] = self._buckets.charge(principal.name, rate, burst, reports - 1)
+            policy = policy_of(principal.scope.rate or self._rate)
+            environ[_QUOTA] = policy, self._buckets.charge(principal.name, policy, reports - 1)
 
     def close(self, environ: Environ, response: Response) -> None:
         """To be called with the answer of every request: where its sender stands, and that it is under way no more."""
         if (quota := environ.get(_QUOTA)) is not None:
-            for name, value in quota.headers():
-                response.headers.add(name, value)
-        if (sender := environ.get(_SHARE)) is not None:
-            self._shares.leave(sender)
+            policy, missing = quota
+            response.headers.add("RateLimit", policy.left(missing))
+            response.headers.add("RateLimit-Policy", policy.told)
+        if (share := environ.get(_SHARE)) is not None:
+            self._shares.leave(*share)
 
     def guard(self, app: Flask, blueprint: str) -> None:
         """Give what a blueprint shows only to readers and to trusted networks."""
@@ -138,18 +141,17 @@ class Gate:
 
     # ---- how often ----
 
-    def _tokens(self, principal: Principal) -> tuple[int, int]:
-        rate = principal.scope.rate or self._rate
-        return rate, max(rate * BURST_SECONDS, LEAST_BURST)
-
     def _limit(self, environ: Environ, principal: Principal) -> None:
-        quota = environ[_QUOTA] = self._buckets.take(principal.name, *self._tokens(principal))
-        if quota.wait:
-            self._too_many(environ, quota.wait)
+        policy = policy_of(principal.scope.rate or self._rate)
+        missing, wait = self._buckets.take(principal.name, policy)
+        environ[_QUOTA] = policy, missing
+        if wait:
+            self._too_many(environ, wait)
         if environ["REQUEST_METHOD"] == "POST":
-            if not self._shares.enter(principal.name):
+            share = principal.name, _size(environ)
+            if not self._shares.enter(*share):
                 self._too_many(environ)
-            environ[_SHARE] = principal.name
+            environ[_SHARE] = share
 
     def _too_many(self, environ: Environ, wait: float | None = None) -> NoReturn:
         if environ["REQUEST_METHOD"] == "POST" and self._held < MOST_HELD:  # whoever posts keeps no thread
@@ -160,3 +162,9 @@ class Gate:
                 self._held -= 1
             environ[ASKED].started += HOLD_SECONDS  # his time, not ours
         raise Refusal(Reason.RATE_LIMITED, wait=wait)
+
+
+def _size(environ: Environ) -> int:
+    """How many bytes of a body may come."""
+    length: str = environ.get("CONTENT_LENGTH", "")
+    return min(int(length), LARGEST) if length.isdigit() and len(length) < 10 else LARGEST

@@ -245,7 +245,7 @@ class Keys:
 
 def _made(name: str, role: Role, scope: Scope, digest: Digest | None, lives: timedelta | None) -> tuple[str, Key]:
     key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-    key = Key(key_id, name, role, keyfile.now(), scope, expires_at=keyfile.now(lives) if lives else None)
+    key = Key(key_id, name, role, keyfile.now(), scope, expires_at=None if lives is None else keyfile.now(lives))
     if digest is not None:
         return f"gg_{key_id}_{secret}", replace(key, digest=digest, secret=secret)
     return f"gg_{key_id}_{secret}", replace(key, sha256=hashlib.sha256(secret.encode()).hexdigest())

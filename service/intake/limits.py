@@ -6,30 +6,33 @@ requests that are counted in the same moment at most one too many gets through.
 
 import ipaddress
 import math
-from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache
 
 BURST_SECONDS = 2  # of a sender's rate may come at once; never less than one batch, else none could ever be sent
 LEAST_BURST = 1000
 MOST_KNOWN = 10_000  # addresses remembered: who comes from ever new ones must not take our memory
 
 
-class Quota(NamedTuple):
-    """Where a sender stands after a request: worked out only when it is told."""
+@lru_cache(1024)  # as many as there are rates
+def policy_of(rate: int) -> "Policy":
+    """Of a sender that may send so many reports a second."""
+    return Policy(rate, max(rate * BURST_SECONDS, LEAST_BURST))
 
-    rate: float  # reports a second
-    burst: int  # reports that may come at once
-    missing: float  # seconds until all of that may come again
-    wait: float  # seconds until the next may; 0: this one may
 
-    def headers(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """`RateLimit` and its policy, as draft-ietf-httpapi-ratelimit-headers has them: q in w seconds, r left."""
-        left = max(0, int(self.burst - self.missing * self.rate + 1e-6))
-        return (
-            ("RateLimit", f'"reports";r={left};t={math.ceil(self.missing)}'),
-            ("RateLimit-Policy", f'"reports";q={self.burst};w={math.ceil(self.burst / self.rate)}'),
-        )
+class Policy:
+    """How many tokens come a second, and how many fit: so many may be taken at once."""
+
+    __slots__ = ("burst", "rate", "told")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.rate, self.burst = rate, burst
+        self.told = f'"reports";q={burst};w={math.ceil(burst / rate)}'
+        """`RateLimit-Policy`, as draft-ietf-httpapi-ratelimit-headers has it: q in w seconds."""
+
+    def left(self, missing: float) -> str:
+        """`RateLimit` for who is full again in `missing` seconds: r may be taken now, and all in t seconds."""
+        return f'"reports";r={max(0, int(self.burst - missing * self.rate + 1e-6))};t={math.ceil(missing)}'
 
 
 class Buckets:
@@ -40,24 +43,28 @@ class Buckets:
         self._clock, self._most = clock, most
         self._full_at: dict[str, float] = {}
 
-    def take(self, name: str, rate: float, burst: int) -> Quota:
-        """One of the tokens, of which `rate` come a second and `burst` fit; `wait` tells whether it was there."""
+    def take(self, name: str, policy: Policy) -> tuple[float, float]:
+        """One token, if there is one: in how many seconds the bucket is full again, and in how many there is one.
+
+        The latter is 0 when this one was taken.
+        """
         now = self._clock()
         missing = max(self._full_at.get(name, 0.0) - now, 0.0)
-        wait = missing + (1 - burst) / rate
+        wait = missing + (1 - policy.burst) / policy.rate
         if wait > 1e-9:  # seconds; what is less is left of rounding
-            return Quota(rate, burst, missing, wait)
-        self._full_at[name] = now + missing + 1 / rate
+            return missing, wait
+        missing += 1 / policy.rate
+        self._full_at[name] = now + missing
         if 0 < self._most < len(self._full_at):
             self._forget(now)
-        return Quota(rate, burst, missing + 1 / rate, 0.0)
+        return missing, 0.0
 
-    def charge(self, name: str, rate: float, burst: int, tokens: int) -> Quota:
+    def charge(self, name: str, policy: Policy, tokens: int) -> float:
         """Take more for what has come already, even if they are not there: the next has to wait for them."""
         now = self._clock()
-        missing = max(self._full_at.get(name, 0.0) - now, 0.0) + tokens / rate
+        missing = max(self._full_at.get(name, 0.0) - now, 0.0) + tokens / policy.rate
         self._full_at[name] = now + missing
-        return Quota(rate, burst, missing, 0.0)
+        return missing
 
     def _forget(self, now: float) -> None:
         """Those that are full again, else the half that came first."""
@@ -76,11 +83,11 @@ class Failures:
     """
 
     def __init__(self, clock: Callable[[], float], *, per_minute: int) -> None:
-        self._buckets, self._per_minute = Buckets(clock, most=MOST_KNOWN), per_minute
+        self._buckets, self._policy = Buckets(clock, most=MOST_KNOWN), Policy(per_minute / 60, per_minute)
 
     def count(self, address: str) -> float:
         """One more; 0, or the seconds until the next would be taken for an honest mistake."""
-        return self._buckets.take(place(address), self._per_minute / 60, self._per_minute).wait
+        return self._buckets.take(place(address), self._policy)[1]
 
 
 def place(address: str) -> str:
@@ -95,19 +102,24 @@ def place(address: str) -> str:
 
 
 class Shares:
-    """How many requests of one sender may be under way at a time."""
+    """How many requests of one sender may be under way at a time, and how large their bodies may be together.
 
-    def __init__(self, each: int) -> None:
-        self._each = each
-        self._taken: Counter[str] = Counter()
+    One may always be, whatever its size.
+    """
 
-    def enter(self, name: str) -> bool:
-        """Whether there is room for one more; who is told so calls `leave` once."""
-        if self._taken[name] >= self._each:
+    def __init__(self, requests: int, size: int) -> None:
+        self._requests, self._size = requests, size
+        self._taken: dict[str, tuple[int, int]] = {}
+
+    def enter(self, name: str, size: int) -> bool:
+        """Whether there is room for one more of `size` bytes; who is told so calls `leave` once."""
+        requests, taken = self._taken.get(name, (0, 0))
+        if requests and (requests >= self._requests or taken + size > self._size):
             return False
-        self._taken[name] += 1
+        self._taken[name] = requests + 1, taken + size
         return True
 
-    def leave(self, name: str) -> None:
+    def leave(self, name: str, size: int) -> None:
         """One has been answered."""
-        self._taken[name] -= 1
+        requests, taken = self._taken[name]
+        self._taken[name] = requests - 1, taken - size

@@ -176,13 +176,13 @@ def test_two_keys_of_one_sender_have_one_bucket(keys: Keys, ask: Ask) -> None:
 
 def test_a_sender_has_so_many_requests_under_way_and_others_have_theirs(keys: Keys, ask: Ask, gate: Gate) -> None:
     one, other = keys.add("one", Role.SENDER), keys.add("other", Role.SENDER)
-    assert [gate._shares.enter("one") for _ in range(2)] == [True, True]  # two that are slow
+    assert [gate._shares.enter("one", 9) for _ in range(2)] == [True, True]  # two that are slow
     answer = ask("/ask/1", one)
 
     assert (answer.status_code, code(answer)) == (429, "rate_limited")
     assert ask(key=one).status_code == 200  # a question brings no body
     assert [ask("/ask/1", other).status_code for _ in range(5)] == [200] * 5
-    gate._shares.leave("one")
+    gate._shares.leave("one", 9)
     assert [ask("/ask/1", one).status_code for _ in range(5)] == [200] * 5
 
 
@@ -191,7 +191,7 @@ def test_who_is_refused_leaves_no_request_under_way(keys: Keys, ask: Ask, gate: 
     for _ in range(5):
         assert ask("/ask/1", reader).status_code == 403
         assert ask("/ask/1", key).status_code == 200
-    assert set(gate._shares._taken.values()) <= {0}
+    assert set(gate._shares._taken.values()) == {(0, 0)}
 
 
 def test_an_address_that_is_wrong_too_often_hears_no_more_and_locks_nobody_out(

@@ -7,7 +7,7 @@ from itertools import accumulate
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.intake.limits import MOST_KNOWN, Buckets, Failures, Shares, place
+from service.intake.limits import MOST_KNOWN, Buckets, Failures, Policy, Shares, place
 
 
 class Clock:
@@ -36,46 +36,46 @@ REQUESTS = st.lists(st.tuples(st.sampled_from([0.0, 0.001, 0.1, 0.25, 1.0, 7.0])
 @given(st.sampled_from([1.0, 4.0, 1000.0]), st.integers(1, 20), REQUESTS)
 @example(1.0, 1, [(0.0, 1), (0.0, 1), (1.0, 1)])
 def test_it_is_the_token_bucket_of_the_textbook(rate: float, burst: int, requests: list[tuple[float, int]]) -> None:
-    clock = Clock()
+    clock, policy = Clock(), Policy(rate, burst)
     buckets, taken = Buckets(clock), []
     for gap, cost in requests:
         clock.now += gap
-        taken.append(buckets.take("one", rate, burst).wait == 0)
+        taken.append(buckets.take("one", policy)[1] == 0)
         if taken[-1] and cost > 1:
-            buckets.charge("one", rate, burst, cost - 1)
+            buckets.charge("one", policy, cost - 1)
 
     assert taken == tokens(rate, burst, [gap for gap, _ in requests], [cost for _, cost in requests])
 
 
 @given(st.integers(1, 2000), st.integers(0, 3000))
 def test_who_waits_as_long_as_told_is_let_in_and_not_sooner(rate: int, owed: int) -> None:
-    clock = Clock()
+    clock, policy = Clock(), Policy(rate, 1000)
     buckets = Buckets(clock)
-    buckets.charge("one", rate, 1000, owed + 1000)
-    wait = buckets.take("one", rate, 1000).wait
+    buckets.charge("one", policy, owed + 1000)
+    _, wait = buckets.take("one", policy)
     assert wait > 0
 
     clock.now += wait - 0.5 / rate
-    assert buckets.take("one", rate, 1000).wait > 0
+    assert buckets.take("one", policy)[1] > 0
     clock.now += 0.5 / rate + 1e-6
-    assert buckets.take("one", rate, 1000).wait == 0
+    assert buckets.take("one", policy)[1] == 0
 
 
 def test_the_headers_tell_what_is_left() -> None:
-    buckets = Buckets(Clock())
-    told = [dict(buckets.take("one", 10, 4).headers()) for _ in range(5)]
+    buckets, policy = Buckets(Clock()), Policy(10, 4)
+    told = [policy.left(buckets.take("one", policy)[0]) for _ in range(5)]
 
-    assert [one["RateLimit"] for one in told] == [f'"reports";r={left};t=1' for left in (3, 2, 1, 0, 0)]
-    assert {one["RateLimit-Policy"] for one in told} == {'"reports";q=4;w=1'}
-    assert dict(buckets.charge("two", 10, 4, 54).headers())["RateLimit"] == '"reports";r=0;t=6'
+    assert told == [f'"reports";r={left};t=1' for left in (3, 2, 1, 0, 0)]
+    assert policy.told == '"reports";q=4;w=1'
+    assert policy.left(buckets.charge("two", policy, 54)) == '"reports";r=0;t=6'
 
 
 def test_one_sender_takes_nothing_from_another() -> None:
-    buckets = Buckets(Clock())
-    while not buckets.take("storm", 100, 1000).wait:
+    buckets, policy = Buckets(Clock()), Policy(100, 1000)
+    while not buckets.take("storm", policy)[1]:
         pass
 
-    assert all(buckets.take("calm", 100, 1000).wait == 0 for _ in range(1000))
+    assert all(buckets.take("calm", policy)[1] == 0 for _ in range(1000))
 
 
 def test_who_comes_from_ever_new_addresses_takes_no_memory() -> None:
@@ -98,10 +98,20 @@ def test_a_network_of_ipv6_is_one_place() -> None:
 
 
 def test_a_sender_has_its_share_and_gets_it_back() -> None:
-    shares = Shares(2)
-    assert [shares.enter("one") for _ in range(3)] == [True, True, False]
-    assert shares.enter("two")
+    shares = Shares(2, 100)
+    assert [shares.enter("one", 10) for _ in range(3)] == [True, True, False]
+    assert shares.enter("two", 10)
 
-    shares.leave("one")
+    shares.leave("one", 10)
 
-    assert [shares.enter("one") for _ in range(2)] == [True, False]
+    assert [shares.enter("one", 10) for _ in range(2)] == [True, False]
+
+
+def test_large_bodies_take_more_of_a_share_and_one_fits_always() -> None:
+    shares = Shares(9, 100)
+    assert [shares.enter("one", size) for size in (60, 50, 40, 1)] == [True, False, True, False]
+
+    shares.leave("one", 60)
+    shares.leave("one", 40)
+
+    assert [shares.enter("one", size) for size in (500, 1)] == [True, False]
