@@ -13,13 +13,13 @@ from schemas.reasons import Reason
 from service.intake import signing
 from service.intake.edge import ASKED, FORWARDED, LET_IN, Environ, Refusal, local
 from service.intake.keys import LOCAL, Keys, Principal, Role
-from service.intake.limits import Buckets, Failures, Shares, policy_of
+from service.intake.limits import Buckets, Failures, Policy, Shares, policy_of
 from service.intake.scopes import Network, inside
 
 SHARE_BYTES = 64 << 20  # of bodies that one sender may have under way
 LARGEST = 2 << 20  # of one body: who announces more is refused, who announces nothing may send so much
-HOLD_SECONDS = 1.0
-MOST_HELD = 256
+REFUSALS = Policy(100, 250)  # of one sender a second, and how many wait for that; what is more is answered at once
+STRANGERS = ""
 CLIENT = "gridgov.client"  # in the environ of who was turned away: where he comes from
 _QUOTA, _SHARE = "gridgov.quota", "gridgov.share"  # in the environ
 
@@ -31,15 +31,15 @@ class Gate:
     under way. `failures`: wrong credentials a minute from one address. Who passes on requests is in `proxies`, who may
     watch the service without a key in `trusted`. `clock` gives monotonic seconds, `now` Unix ones.
 
-    Who posts too often has his answer held back a while, by `pause` (seconds), which costs nothing but his connection:
-    else who does not listen would ask again at once, and each refusal costs as much as others' reports.
+    Who posts too often has his refusals one after the other, by `pause` (seconds), which costs nothing but his
+    connections: else who does not listen would ask again at once, and each refusal costs as much as others' reports.
     """
 
     def __init__(
         self,
         keys: Keys,
         *,
-        rate: int = 1000,
+        rate: int = 500,
         share: int = 256,
         failures: int = 100,
         proxies: tuple[Network, ...] = (),
@@ -52,7 +52,7 @@ class Gate:
         self._buckets, self._failures = Buckets(clock), Failures(clock, per_minute=failures)
         self._shares = Shares(share, SHARE_BYTES)
         self._proxies, self._trusted = proxies, trusted
-        self._now, self._pause, self._held = now, pause, 0
+        self._now, self._pause, self._refusals = now, pause, Buckets(clock)
 
     def caller(self, environ: Environ, role: Role | None = None) -> Principal:
         """Who is asking; with `role`, only if they have it."""
@@ -120,7 +120,7 @@ class Gate:
         """Turn somebody away, who hears no more than that after too many of these."""
         address = environ[CLIENT] = self.origin(environ) or environ.get("REMOTE_ADDR", "")
         if wait := self._failures.count(address):
-            self._too_many(environ, wait)
+            self._too_many(environ, STRANGERS, wait)
         raise Refusal(reason)
 
     def origin(self, environ: Environ) -> str | None:
@@ -146,21 +146,19 @@ class Gate:
         missing, wait = self._buckets.take(principal.name, policy)
         environ[_QUOTA] = policy, missing
         if wait:
-            self._too_many(environ, wait)
+            self._too_many(environ, principal.name, wait)
         if environ["REQUEST_METHOD"] == "POST":
             share = principal.name, _size(environ)
             if not self._shares.enter(*share):
-                self._too_many(environ)
+                self._too_many(environ, principal.name)
             environ[_SHARE] = share
 
-    def _too_many(self, environ: Environ, wait: float | None = None) -> NoReturn:
-        if environ["REQUEST_METHOD"] == "POST" and self._held < MOST_HELD:  # whoever posts keeps no thread
-            self._held += 1
-            try:
-                self._pause(HOLD_SECONDS)
-            finally:
-                self._held -= 1
-            environ[ASKED].started += HOLD_SECONDS  # his time, not ours
+    def _too_many(self, environ: Environ, name: str, wait: float | None = None) -> NoReturn:
+        if environ["REQUEST_METHOD"] == "POST":  # whoever posts keeps no thread
+            turn, full = self._refusals.take(name, REFUSALS)
+            if not full:
+                self._pause(turn)
+                environ[ASKED].started += turn  # his time, not ours
         raise Refusal(Reason.RATE_LIMITED, wait=wait)
 
 

@@ -9,15 +9,17 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
-BURST_SECONDS = 2  # of a sender's rate may come at once; never less than one batch, else none could ever be sent
-LEAST_BURST = 1000
+LEAST_BURST = 10
 MOST_KNOWN = 10_000  # addresses remembered: who comes from ever new ones must not take our memory
 
 
 @lru_cache(1024)  # as many as there are rates
 def policy_of(rate: int) -> "Policy":
-    """Of a sender that may send so many reports a second."""
-    return Policy(rate, max(rate * BURST_SECONDS, LEAST_BURST))
+    """Of a sender that may send so many reports a second: those of a quarter of it may come at once.
+
+    More would be a moment in which all others wait behind this one.
+    """
+    return Policy(rate, max(rate // 4, LEAST_BURST))
 
 
 class Policy:
