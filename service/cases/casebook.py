@@ -101,6 +101,7 @@ class Casebook(CaseIndex):
         """
         try:
             with self.changing() as changes:
+                changes.expect(items)
                 for item in items:
                     work(changes, item)
                 finish(changes)

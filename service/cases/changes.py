@@ -1,6 +1,7 @@
 """What one transaction of the casebook changes, gathered in memory and written at its end."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ _SAVE = (
     f" ON CONFLICT(case_id) DO UPDATE SET {', '.join(f'{name}=excluded.{name}' for name in _COLUMNS[1:])}"
 )
 
+_STATES = "SELECT case_id, state FROM cases WHERE case_id IN (SELECT value FROM json_each(?))"
 _COUNT = "INSERT INTO totals VALUES(?1, ?2, ?3) ON CONFLICT(name, labels) DO UPDATE SET n=n+?3"
 _SET_ASIDE = f"INSERT OR IGNORE INTO aside({', '.join(Entry._fields)}) VALUES({', '.join('?' * len(Entry._fields))})"
 
@@ -35,6 +37,7 @@ class Changes:
     def __init__(self, db: Db, rules: Rules) -> None:
         self._db, self._rules = db, rules
         self._cases: dict[str, Assessment | None] = {}
+        self._states: dict[str, bytes | None] = {}  # of cases that will be asked for
         self._changed: dict[str, bool] = {}  # case_id → whether it was stripped
         self._counts: Counter[tuple[str, Labels]] = Counter()
         self._aside: list[Entry] = []
@@ -43,9 +46,18 @@ class Changes:
     def get(self, case_id: str) -> Assessment | None:
         """The case as it is now."""
         if case_id not in self._cases:
-            row = self._db.execute("SELECT state FROM cases WHERE case_id=?", (case_id,)).fetchone()
-            self._cases[case_id] = Assessment(_loaded(case_id, row[0]), self._rules) if row else None
+            if case_id not in self._states:
+                self.expect([case_id])
+            state = self._states[case_id]
+            self._cases[case_id] = Assessment(_loaded(case_id, state), self._rules) if state is not None else None
         return self._cases[case_id]
+
+    def expect(self, items: Iterable[Item]) -> None:
+        """Read their cases in one statement, not each when it is asked for."""
+        case_ids = {_case_of(item) for item in items}
+        self._states |= dict.fromkeys(case_ids)
+        for case_id, state in self._db.execute(_STATES, (orjson.dumps(list(case_ids)).decode(),)).fetchall():
+            self._states[str(case_id)] = state  # type: ignore[assignment]  # a blob
 
     def put(self, assessed: Assessment, *, stripped: bool = False) -> None:
         """The case as it is from now on."""
@@ -93,6 +105,10 @@ def named(item: Item) -> dict[str, Any]:
     return {"case_id": one.case_id} | ({"report_id": one.report_id, "seq": one.seq} if one.report_id else {})
 
 
+def _case_of(item: Item) -> str:
+    return item if isinstance(item, str) else item.case_id
+
+
 def _entry(item: Item) -> Entry:
     return Entry(0, item, 0, "", "", None, None) if isinstance(item, str) else item
 
@@ -111,20 +127,20 @@ def _deadline(assessed: Assessment, standard: Standard) -> tuple[int | None, int
 
 
 def _row(assessed: Assessment, stripped: bool) -> tuple[Any, ...]:
-    case, reported = assessed.case, assessed.case.first.get(Stage.REPORTED)
-    outcomes = [one.counted and one.counted.outcome.value for one in assessed.standards.values()]
+    case, reported, campaign = assessed.case, assessed.case.first.get(Stage.REPORTED), assessed.case.campaign
+    outcomes = [one.counted and one.counted.outcome for one in assessed.standards.values()]
     return (
         case.case_id,
         case.owner,
         assessed.kind,
         assessed.category[:2],
         assessed.category,
-        case.phase.value,
-        case.progress.value,
+        case.phase,
+        case.progress,
         case.is_open,
-        case.supervision.value,
-        case.campaign and case.campaign.name,
-        case.campaign and case.campaign.phase,
+        case.supervision,
+        campaign and campaign.name,
+        campaign and campaign.phase,
         reported and reported.occurred_at,
         case.approval is not None,
         case.reopenings,
@@ -132,7 +148,7 @@ def _row(assessed: Assessment, stripped: bool) -> tuple[Any, ...]:
         *_deadline(assessed, Standard.ARRIVAL),
         *_deadline(assessed, Standard.COMPLETION),
         assessed.next_due_ms,
-        max(fact.received_at for fact in case.facts),
+        max([fact.received_at for fact in case.facts]),
         stripped,
         orjson.dumps(domain.dump(case)),
     )

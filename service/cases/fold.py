@@ -267,8 +267,9 @@ def _news(
         yield "approved", place, 1
     if more := _reopenings(now) - (_reopenings(was) if was else 0):
         yield "reopenings", place, more
-    for flag in set(after.flags) - set(before.flags if before else ()):
-        yield "flags", (flag.value,), 1
+    for flag in after.flags:
+        if before is None or flag not in before.flags:
+            yield "flags", (flag.value,), 1
 
 
 def _reopenings(case: Case) -> int:

@@ -1,5 +1,6 @@
 """The district's promises, as the fold and whoever shows cases judge by them."""
 
+from functools import lru_cache
 from hashlib import blake2b
 
 from schemas.catalogue import Catalogue
@@ -11,7 +12,7 @@ from service.domain.standards import Rules
 def rules_of(config: Config, catalogue: Catalogue) -> Rules:
     """What is promised, and when each clock starts."""
     clocks = {"repair": Stage(config.repair_clock), "incident": Stage(config.incident_clock)}
-    return Rules(catalogue.limit, grace_ms=config.case_grace * 1000, clock_start=clocks)
+    return Rules(lru_cache(4096)(catalogue.limit), grace_ms=config.case_grace * 1000, clock_start=clocks)
 
 
 def fingerprint(catalogue: Catalogue, rules: Rules) -> str:

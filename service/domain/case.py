@@ -143,21 +143,22 @@ class Case:
 
     @property
     def kind(self) -> str:
-        return self._named_by.kind
+        return self.named_by.kind
 
     @property
     def category(self) -> str:
-        return self._named_by.category
+        return self.named_by.category
 
     @property
-    def _named_by(self) -> Fact:
-        return self.first.get(Stage.REPORTED, self.heard[0])
+    def named_by(self) -> Fact:
+        """The fact whose kind and category are the case's."""
+        return self.first.get(Stage.REPORTED) or self.heard[0]
 
     @property
     def supervision(self) -> Supervision:
         """The highest stated, by field or by stage."""
         stated = {fact.supervision for fact in self.heard} | {_SAID_BY_STAGE.get(stage) for stage in self.first}
-        return max((level for level in Supervision if level in stated), key=_RANK.__getitem__, default=_LOWEST)
+        return next((level for level in _HIGHEST_FIRST if level in stated), _LOWEST)
 
     @property
     def campaign(self) -> Campaign | None:
@@ -201,8 +202,21 @@ class Case:
 
     @property
     def _on_hold(self) -> bool:
+        if Stage.SUSPENDED not in self.first:
+            return False
         holds = (fact.stage for fact in reversed(self.heard) if fact.stage in _HOLD_STAGES)
-        return next(holds, None) == Stage.SUSPENDED
+        return next(holds) is Stage.SUSPENDED
+
+    def followed_by(self, fact: Fact) -> "Case":
+        """With a fact that is heard, happened last and is of no stage in `_TURNS`: what was derived still holds."""
+        after = object.__new__(Case)
+        after.__dict__.update(self.__dict__)
+        after.__dict__["facts"] = (*self.facts, fact)
+        after.__dict__["heard"] = (*self.heard, fact)
+        for earliest in ("first", "_standing"):
+            if fact.stage not in after.__dict__[earliest]:
+                after.__dict__[earliest] = {**after.__dict__[earliest], fact.stage: fact}
+        return after
 
     def telling(
         self, counted: tuple[Counted, ...] | None = None, measured: tuple[Standard, ...] | None = None
@@ -215,12 +229,16 @@ class Case:
 
     def outcome(self, standard: Standard) -> Counted | None:
         """The outcome counted, if one was."""
-        return next((counted for counted in self.counted if counted.standard == standard), None)
+        for counted in self.counted:
+            if counted.standard is standard:
+                return counted
+        return None
 
 
 _RANK = {level: rank for rank, level in enumerate(Supervision)}
-_LOWEST = Supervision.NONE
+_LOWEST, _HIGHEST_FIRST = Supervision.NONE, tuple(reversed(Supervision))
 _SAID_BY_STAGE = {Stage.PRESSED: Supervision.PRESSED, Stage.SUPERVISED: Supervision.SUPERVISED}
+_TURNS = {Stage.REPORTED, Stage.RETURNED}  # may give the case another owner; voids what was done
 _COMMENTS = {Stage.NOTE, Stage.PRESSED, Stage.SUPERVISED}
 _HOLD_STAGES = {Stage.SUSPENDED, Stage.RESUMED, Stage.FINISHED}
 
@@ -241,10 +259,13 @@ def apply(case: Case | None, fact: Fact) -> Case:
         return Case(fact.case_id, (fact,), fact.sender)
     if fact.case_id != case.case_id:
         raise ValueError("the fact is of another case")
-    if any(known.report_id == fact.report_id and known.sender == fact.sender for known in case.facts):
-        return case
+    for known in case.facts:
+        if known.report_id == fact.report_id and known.sender == fact.sender:
+            return case
     if (fact.sender, fact.report_id) in case.forgotten:
         return case
+    if fact > case.facts[-1] and fact.stage not in _TURNS and not case.is_foreign(fact):
+        return case.followed_by(fact)
     facts = list(case.facts)
     insort(facts, fact)
     owner = fact.sender if fact.stage is Stage.REPORTED and not case.was_reported else case.owner
@@ -291,7 +312,7 @@ def dump(case: Case) -> dict[str, Any]:
 
 def load(state: Mapping[str, Any]) -> Case:
     """The case `dump` wrote. Raises KeyError, TypeError or ValueError for anything else."""
-    facts = tuple(_fact(state["case_id"], *row) for row in state["facts"])
+    facts = tuple([_fact(state["case_id"], row) for row in state["facts"]])
     return Case(
         state["case_id"],
         facts,
@@ -302,10 +323,23 @@ def load(state: Mapping[str, Any]) -> Case:
     )
 
 
-def _fact(case_id: str, *row: Any) -> Fact:
-    said, (stage, supervision, campaign), own_only = row[:7], row[7:10], len(row) > 10
-    level = None if supervision is None else _LEVELS[supervision]
-    return Fact._make((case_id, *said, _STAGES[stage], level, Campaign(*campaign) if campaign else None, own_only))
+def _fact(case_id: str, row: list[Any]) -> Fact:
+    """Written out, as it is done for every fact of every case that is read: half the time of what is general."""
+    occurred_at, received_at, seq, sender, report_id, kind, category, stage, supervision, campaign, *own_only = row
+    return Fact(
+        case_id,
+        occurred_at,
+        received_at,
+        seq,
+        sender,
+        report_id,
+        kind,
+        category,
+        _STAGES[stage],
+        _LEVELS[supervision],
+        Campaign(*campaign) if campaign else None,
+        bool(own_only),
+    )
 
 
 def _first_reporter(facts: Iterable[Fact]) -> str:
@@ -317,4 +351,4 @@ _OWN_ONLY: dict[bool, list[bool]] = {True: [True], False: []}  # in a row: only 
 
 
 _STAGES = {stage.value: stage for stage in Stage}
-_LEVELS = {level.value: level for level in Supervision}
+_LEVELS: dict[str | None, Supervision | None] = {None: None, **{level.value: level for level in Supervision}}

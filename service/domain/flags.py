@@ -54,16 +54,16 @@ def flags(case: Case, started: Fact | None, *, outcome_stands: bool) -> tuple[Ca
 def _disagreements(case: Case, started: Fact | None) -> set[CaseFlag]:
     """Facts that do not fit what others say."""
     odd = set[CaseFlag]()
-    kind, category, cancelled = case.kind, case.category, case.cancellation
+    named, cancelled = case.named_by, case.cancellation
     for fact in case.heard:
-        if fact.category != category:
+        if fact.category != named.category:
             odd.add(CaseFlag.CATEGORY_CHANGED)
-        if fact.kind != kind:
+        if fact.kind != named.kind:
             odd.add(CaseFlag.KIND_CHANGED)
-        if started is not None and fact.stage is started.stage and fact.occurred_at != started.occurred_at:
-            odd.add(CaseFlag.CLOCK_RESTATED)
         if cancelled is not None and fact > cancelled and fact.stage not in _ENDED:
             odd.add(CaseFlag.AFTER_CANCELLED)
+        if started is not None and fact.stage is started.stage and fact.occurred_at != started.occurred_at:
+            odd.add(CaseFlag.CLOCK_RESTATED)
     return odd
 
 

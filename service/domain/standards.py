@@ -81,8 +81,8 @@ class Judged(NamedTuple):
     @property
     def untold(self) -> Verdict | None:
         """The verdict, when it is not what was counted."""
-        told = self.counted is not None and self.verdict is not None and self.counted.outcome is self.verdict.outcome
-        return None if told else self.verdict
+        verdict, counted = self.verdict, self.counted
+        return None if verdict and counted and counted.outcome is verdict.outcome else verdict
 
 
 class Assessment:
@@ -90,24 +90,33 @@ class Assessment:
 
     def __init__(self, case: Case, rules: Rules) -> None:
         self.case, self.rules = case, rules
-        self.kind, self.category = case.kind, case.category
+        named, arrival = case.named_by, case.arrival
+        self.kind, self.category = named.kind, named.category
         self.started = case.first.get(rules.clock_start.get(self.kind, Stage.REPORTED))  # what started the clocks
-        self._take({standard: self._judged(standard) for standard in Standard})
+        self._take(
+            {
+                Standard.ARRIVAL: self._judged(Standard.ARRIVAL, arrival, arrival),
+                Standard.COMPLETION: self._judged(Standard.COMPLETION, case.finish, case.approval),
+            }
+        )
 
     def _take(self, standards: Mapping[Standard, Judged]) -> None:
         self.standards = standards  # each of them, promised or not
-        untold = [truth.due_ms for one in standards.values() if (truth := one.untold) is not None]
+        due: int | None = None
+        for one in standards.values():
+            if (truth := one.untold) is not None and (due is None or truth.due_ms < due):
+                due = truth.due_ms
         # When `judged` will next change something if no fact comes: never before, and then certainly; 0 is at once.
         # The rules are part of the answer: under other limits, grace or clock starts, assess again.
-        self.next_due_ms: int | None = min(untold, default=None)
+        self.next_due_ms = due
         self._flags: tuple[CaseFlag, ...] | None = None  # worked out when asked for
 
     @property
     def flags(self) -> tuple[CaseFlag, ...]:
         """What is odd about the case, in the order of `CaseFlag`."""
         if self._flags is None:
-            stands = any(one.counted is not None and one.verdict is None for one in self.standards.values())
-            self._flags = flags(self.case, self.started, outcome_stands=stands)
+            stands = [one for one in self.standards.values() if one.counted is not None and one.verdict is None]
+            self._flags = flags(self.case, self.started, outcome_stands=bool(stands))
         return self._flags
 
     def is_due(self, now_ms: int) -> bool:
@@ -116,16 +125,16 @@ class Assessment:
 
     def judged(self, now_ms: int) -> tuple["Assessment", tuple[Transition, ...]]:
         """Tell what may be told at `now_ms`. To be called after facts were applied, and when `next_due_ms` has come."""
+        if not self.is_due(now_ms):
+            return self, ()
         told = {
             one.standard: self._told(one, truth, now_ms)
             for one in self.standards.values()
             if (truth := one.untold) is not None and now_ms >= truth.due_ms
         }
-        if not told:
-            return self, ()
         others = (counted for counted in self.case.counted if counted.standard not in told)
-        standards = {name: one._replace(counted=told.get(name, one.counted)) for name, one in self.standards.items()}
-        after = self._telling(self.case.telling(counted=(*others, *told.values())), standards)
+        standards = {name: self.standards[name]._replace(counted=now) for name, now in told.items()}
+        after = self._telling(self.case.telling(counted=(*others, *told.values())), {**self.standards, **standards})
         steps = (
             Transition(now.kind, now.category, standard, now.outcome, self.standards[standard].counted is not None)
             for standard, now in told.items()
@@ -138,15 +147,14 @@ class Assessment:
         An arrival is given when it is known, judged or not; a completion when its outcome is counted and a finish
         stands, so a case that ran over its deadline enters with its true length, not as none.
         """
-        started = self.started
+        started, seconds = self.started, dict[Standard, float]()
         if started is None:
-            return self, {}
-        seconds = {
-            standard: seconds_between(started.occurred_at, one.reached.occurred_at)
-            for standard, one in self.standards.items()
-            if one.reached is not None and standard not in self.case.measured
-            if standard is Standard.ARRIVAL or one.counted
-        }
+            return self, seconds
+        for standard, one in self.standards.items():
+            if one.reached is None or standard in self.case.measured:
+                continue
+            if standard is Standard.ARRIVAL or one.counted:
+                seconds[standard] = seconds_between(started.occurred_at, one.reached.occurred_at)
         if not seconds:
             return self, seconds
         return self._telling(self.case.telling(measured=(*self.case.measured, *seconds)), self.standards), seconds
@@ -161,15 +169,15 @@ class Assessment:
         deadline = self.running_deadline(standard)
         return deadline is not None and now_ms > deadline
 
-    def _judged(self, standard: Standard) -> Judged:
-        case, counted = self.case, self.case.outcome(standard)
+    def _judged(self, standard: Standard, reached: Fact | None, decider: Fact | None) -> Judged:
+        """`decider`: whose coming decides the outcome before its deadline has passed."""
+        counted = self.case.outcome(standard)
         if counted and (counted.kind, counted.category) == (self.kind, self.category):
             limit: int | None = counted.limit_seconds  # an edited table does not judge the past anew
         else:
             limit = self.rules.limit(self.kind, standard, self.category)
         time = self._clock(limit)
-        reached = case.arrival if standard is Standard.ARRIVAL else case.finish
-        verdict = time and self._verdict(standard, time, reached)
+        verdict = time and self._verdict(time, reached, decider)
         return Judged(standard, limit, time, reached, verdict, counted)
 
     def _clock(self, limit: int | None) -> Clock | None:
@@ -180,8 +188,7 @@ class Assessment:
         passed_at = max(deadline, started.received_at) + self.rules.grace_ms
         return Clock(started.occurred_at, limit, deadline, passed_at)
 
-    def _verdict(self, standard: Standard, time: Clock, done: Fact | None) -> Verdict | None:
-        decider = self.case.arrival if standard is Standard.ARRIVAL else self.case.approval
+    def _verdict(self, time: Clock, done: Fact | None, decider: Fact | None) -> Verdict | None:
         cancelled = self.case.cancellation
         if cancelled and cancelled.occurred_at < time.deadline and not (decider and decider < cancelled):
             return None
@@ -196,7 +203,8 @@ class Assessment:
     def _telling(self, case: Case, standards: Mapping[Standard, Judged]) -> "Assessment":
         """The same facts, of which more was told: nothing but that is worked out anew."""
         after = object.__new__(Assessment)
-        after.__dict__ |= self.__dict__ | {"case": case}
+        after.__dict__.update(self.__dict__)
+        after.case = case
         after._take(standards)
         return after
 
