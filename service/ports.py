@@ -236,8 +236,11 @@ class Inbox(Protocol):
 class Outbox(Protocol):
     """The journal as the relay sees it. Every method may raise `JournalError`."""
 
-    def pending(self, topic: str, after: int, limit: int) -> list[Pending]:
-        """At most `limit` pending messages of a topic with seq > `after`, in seq order."""
+    def pending(self, topic: str | None, after: int, limit: int) -> list[Pending]:
+        """At most `limit` pending messages of a topic (None: of any) with seq > `after`, in seq order."""
+
+    def last(self) -> int:
+        """A seq that none which comes from now on is below; 0 when the journal is empty."""
 
     def topics(self) -> list[str]:
         """The topics that anything pending is for."""
@@ -353,6 +356,9 @@ class Publisher(Protocol):
 
         Raises `RecordRefused`, `TopicUnavailable` (not handed over) or `PublisherBroken`.
         """
+
+    def push(self) -> None:
+        """Have all that was handed over sent; what is not pushed may wait."""
 
     def deliveries(self) -> list[Delivery]:
         """What was acknowledged since the last call."""

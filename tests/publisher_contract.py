@@ -85,6 +85,7 @@ class Hand:
     def send(self, messages: Iterable[Pending]) -> None:
         for message in messages:
             self.publisher.send(message)
+        self.publisher.push()
 
     def hear(self, enough: Callable[[], object], what: str) -> None:
         """Gather deliveries until `enough`."""

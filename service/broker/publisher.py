@@ -10,7 +10,7 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any
@@ -18,10 +18,12 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka import errors as kafka
 from kafka.partitioner import DefaultPartitioner, murmur2
+from kafka.structs import TopicPartition
 
 from schemas import event
 from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
 from service.broker.connection import connection, unfamiliar
+from service.broker.headers import Encoded, proven
 from service.config import Config, ConfigError
 from service.ports import (
     Delivery,
@@ -53,6 +55,7 @@ TOPIC_FAULTS: dict[type[BaseException], PauseReason] = {
 METADATA_WAIT_MS = 500  # send() blocks this long at most when a topic has just vanished; the topic watch comes first
 NEVER_EXPIRE_MS = 2**31 - 1
 NOT_READY_MS = 50
+PLAIN_BYTES = 1 << 19  # of a value that surely fits into a request
 
 # What is used of the client that is not public, and what would break without it: an assignment to a name that a later
 # version does not read never fails. So each is looked at when the relay starts (`unfamiliar`).
@@ -63,6 +66,9 @@ RELIED_ON = {
     "_metadata._future": "waiting for a leader would take a whole core",
     "_sender.force_close": "what must not overtake a failed batch would still be sent",
     "_sender.join": "what was sent last would not be known when a producer is closed",
+    "_sender.wakeup": "what was handed over would stay behind",
+    "_accumulator.append": "nothing could be handed over without waking the client's thread",
+    "_metadata.partitions_for_topic": "it would not be known where a case goes",
     "_sender._client.connection_delay": "waiting for a broker would take a whole core",
 }
 
@@ -77,6 +83,18 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client has no types
         """What the client puts before each line of its log; worked out for every record, also where nobody logs."""
         return "gridgov's producer"
 
+    def hand_over(self, topic: str, *, key: bytes, value: bytes, headers: Encoded) -> Any:
+        """`send` without a wake-up of the client's thread, which the first record of each partition would be.
+
+        What `send` may have to wait for, to refuse or to choose is left to it.
+        """
+        partitions = self._metadata.partitions_for_topic(topic)
+        if not partitions or key is None or len(value) > PLAIN_BYTES:
+            return self.send(topic, key=key, value=value, headers=headers)
+        place = TopicPartition(topic, ByCase.number(key, partitions))
+        future, *_ = self._accumulator.append(place, None, key, value, headers)
+        return future
+
 
 class ByCase(DefaultPartitioner):  # type: ignore[misc]  # the client has no types
     """The client's own choice of a partition, Java's too; the hash of a case, 7 µs, is worked out once."""
@@ -86,7 +104,12 @@ class ByCase(DefaultPartitioner):  # type: ignore[misc]  # the client has no typ
         _, serialized_key, _, _, cluster = given
         if serialized_key is None:  # no report is without its case
             return int(super().partition(topic, *given))
-        return _hash(serialized_key) % len(cluster.partitions_for_topic(topic))
+        return self.number(serialized_key, cluster.partitions_for_topic(topic))
+
+    @staticmethod
+    def number(key: bytes, partitions: Collection[int]) -> int:
+        """The partition of a case."""
+        return _hash(key) % len(partitions)
 
 
 @lru_cache(1 << 16)
@@ -100,7 +123,10 @@ def check_client() -> None:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         producer: Any = Producer(bootstrap_servers=[address], api_version=(3, 0), enable_idempotence=False)
         try:
-            if problems := unfamiliar(producer, RELIED_ON):
+            problems = unfamiliar(producer, RELIED_ON)
+            if not proven():
+                problems.append("kafka-python encodes records in another way; install what requirements.lock names")
+            if problems:
                 raise ConfigError(problems)
         finally:
             producer.close(timeout=1)
@@ -126,7 +152,7 @@ class KafkaPublisher:
                 delivery_timeout_ms=NEVER_EXPIRE_MS,
                 max_block_ms=METADATA_WAIT_MS,
                 batch_size=256 * 1024,
-                linger_ms=1,
+                linger_ms=0,
                 metadata_max_age_ms=30_000,
                 partitioner=ByCase(),
             )
@@ -143,7 +169,7 @@ class KafkaPublisher:
             raise PublisherBroken(self._failure.error)
         headers = self._headers(message)
         try:
-            future = self._producer.send(
+            future = self._producer.hand_over(
                 message.topic, key=message.case_id.encode(), value=message.value, headers=headers
             )
         except kafka.KafkaTimeoutError as error:
@@ -157,9 +183,16 @@ class KafkaPublisher:
         future.add_callback(partial(self._acknowledged, message.seq))
         future.add_errback(partial(self._failed, message.seq))
 
+    def push(self) -> None:
+        """See `ports.Publisher.push`."""
+        self._producer._sender.wakeup()
+
     def deliveries(self) -> list[Delivery]:
         """See `ports.Publisher.deliveries`."""
-        return [self._delivered.popleft() for _ in range(len(self._delivered))]
+        told = []
+        while self._delivered:
+            told.append(self._delivered.popleft())
+        return told
 
     def failure(self) -> Failure | None:
         """See `ports.Publisher.failure`."""
@@ -179,20 +212,17 @@ class KafkaPublisher:
         """
         self._producer._sender.force_close()
 
-    def _headers(self, message: Pending) -> list[tuple[str, bytes]]:
+    def _headers(self, message: Pending) -> Encoded:
         """Raises `RecordRefused` when the row is damaged: what is no bytes never becomes a record."""
         if not (isinstance(message.value, bytes) and isinstance(message.headers, bytes)):
             raise RecordRefused(ParkReason.RECORD_REFUSED, "no bytes where a record has them: a damaged row")
-        return [
-            *event.unpacked(message.headers),
-            (JOURNAL_ID, self._journal_id),
-            (JOURNAL_SEQ, b"%d" % message.seq),
-            (ATTEMPT, b"%d" % message.attempt),
-        ]
+        ours = ((JOURNAL_ID, self._journal_id), (JOURNAL_SEQ, b"%d" % message.seq), (ATTEMPT, b"%d" % message.attempt))
+        return Encoded((*event.unpacked(message.headers), *ours))
 
     def _acknowledged(self, seq: int, record: Any) -> None:
         self._delivered.append(Delivery(seq, record.partition, record.offset, int(time.time() * 1000)))
-        self._wake()
+        if len(self._delivered) == 1:  # the others will be found with it
+            self._wake()
 
     def _failed(self, seq: int, error: BaseException) -> None:
         self._note(seq, error)

@@ -6,9 +6,12 @@ import orjson
 
 from service.journal.file import JournalFile, count
 from service.journal.sqlite import Db
+from service.journal.tables import WAITING
 from service.ports import EVERYTHING, Delivery, Entry, ParkReason, Pending
 
 _PENDING = "seq, topic, case_id, headers, value, received_at, attempt, sender, report_id"
+_OF_TOPIC = f"SELECT {_PENDING} FROM messages WHERE settled=0 AND topic=?3 AND seq>?1 ORDER BY seq LIMIT ?2"
+_OF_ANY = f"SELECT {_PENDING} FROM messages WHERE +settled=0 AND seq>?1 AND ?3 IS NULL ORDER BY seq LIMIT ?2"
 _ENTRY = "seq, case_id, received_at, sender, report_id, fact, CASE WHEN fact IS NULL THEN value END"
 # One statement for all, not one for each: intake waits meanwhile, and Python's lock is not taken between two rows.
 _SETTLE = """
@@ -25,14 +28,19 @@ _LEAVE = "WHERE settled=0 AND seq IN (SELECT value->>0 FROM json_each(?))"
 class Outbox(JournalFile):
     """Kept for `ports.Outbox` and `ports.Feed`."""
 
-    def pending(self, topic: str, after: int, limit: int) -> list[Pending]:
+    def pending(self, topic: str | None, after: int, limit: int) -> list[Pending]:
         """See `ports.Outbox.pending`."""
-        sql = f"SELECT {_PENDING} FROM messages WHERE settled=0 AND topic=? AND seq>? ORDER BY seq LIMIT ?"
-        return [Pending._make(row) for row in self._store.read(sql, (topic, after, limit))]
+        rows = self._store.read(_OF_ANY if topic is None else _OF_TOPIC, (after, limit, topic))
+        return [Pending._make(row) for row in rows]
+
+    def last(self) -> int:
+        """See `ports.Outbox.last`."""
+        [(last,)] = self._store.read("SELECT coalesce(max(seq), 0) FROM messages")
+        return int(last)
 
     def topics(self) -> list[str]:
         """See `ports.Outbox.topics`."""
-        return [topic for (topic,) in self._store.read("SELECT DISTINCT topic FROM messages WHERE settled=0")]
+        return [topic for (topic,) in self._store.read(f"SELECT topic FROM {WAITING}")]
 
     def hand_over(self, upto: Mapping[str, int], settled: Iterable[Delivery] = (), folded: int = EVERYTHING) -> None:
         """See `ports.Outbox.hand_over`."""
@@ -85,9 +93,11 @@ class Outbox(JournalFile):
 
 def _settle(db: Db, deliveries: Iterable[Delivery], folded: int) -> int:
     """How many were there: what is gone behind our back is not counted, so that the ledger shows it."""
-    done = orjson.dumps([tuple(one) for one in deliveries]).decode()
+    rows = [tuple(one) for one in deliveries]
+    done = orjson.dumps(rows).decode()
     db.execute(_SETTLE, (done,))
     db.execute(f"DELETE FROM messages {_LEAVE} AND seq<=?", (done, folded))
-    gone = db.changes()
+    if (gone := db.changes()) == len(rows):
+        return gone
     db.execute(f"UPDATE messages SET settled=1 {_LEAVE}", (done,))
     return gone + db.changes()

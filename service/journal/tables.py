@@ -30,6 +30,13 @@ CREATE TABLE parked(
 CREATE TABLE topics(name TEXT PRIMARY KEY, handed INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+# The topics that anything pending is for, found by a seek each: DISTINCT would walk the whole backlog. For a FROM.
+WAITING = """(WITH RECURSIVE waiting(topic) AS (
+  SELECT min(topic) FROM messages WHERE settled=0
+  UNION ALL
+  SELECT (SELECT min(topic) FROM messages WHERE settled=0 AND topic>waiting.topic) FROM waiting WHERE topic IS NOT NULL
+) SELECT topic FROM waiting WHERE topic IS NOT NULL)"""
+
 # The headers were a JSON object; now they are their values in the order of the contract, a line each.
 _LINES = """CAST(headers->>'$.ce_specversion' || char(10) || (headers->>'$.ce_id') || char(10)
   || (headers->>'$.ce_source') || char(10) || (headers->>'$.ce_type') || char(10) || (headers->>'$.ce_time')

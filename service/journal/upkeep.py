@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 
 from service.journal.file import JournalFile, count
+from service.journal.tables import WAITING
 from service.ports import Fill, Parked, Totals
 
 _AGAIN = """
@@ -15,9 +16,8 @@ SELECT topic, case_id, headers, value, received_at, attempt+1, sender, report_id
 RETURNING seq
 """
 # The lowest pending seq, by the index of each topic: settled rows that wait for the cases may lie before it in numbers.
-_OLDEST = """
-SELECT min((SELECT seq FROM messages WHERE settled=0 AND topic=one.topic ORDER BY seq LIMIT 1))
-FROM (SELECT DISTINCT topic FROM messages WHERE settled=0) one
+_OLDEST = f"""
+SELECT min((SELECT seq FROM messages WHERE settled=0 AND topic=one.topic ORDER BY seq LIMIT 1)) FROM {WAITING} one
 """
 
 

@@ -12,9 +12,8 @@ All three end the publisher, so that nothing can overtake what failed; the windo
 
 import logging
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from service.metrics import Bound, RelayMetrics
@@ -35,10 +34,11 @@ from service.ports import (
     TopicUnavailable,
     TopicWatch,
 )
+from service.relay.lanes import Lane, Lanes
 
 log = logging.getLogger(__name__)
 
-TURN_SECONDS = 0.025  # from one turn to the next: what comes meanwhile is read, sent and settled together
+TURN_SECONDS = 0.05  # from one turn to the next: what comes meanwhile is read, sent and settled together
 BACKLOG_SECONDS = 0.005  # the same while more waits than the window lets through
 STALL_SECONDS = 30.0  # nothing acknowledged for so long on a healthy topic: the publisher itself must be sick
 BACKOFF_SECONDS = (0.2, 5.0)  # first and longest pause before trying again
@@ -46,29 +46,6 @@ JOURNAL_WAIT_SECONDS = 1.0
 DRAIN_SECONDS = 3.0  # patience for what is in flight when asked to stop
 SETTLED_AT_ONCE, GIVE_WAY_SECONDS = 128, 0.001  # messages of one transaction, and the pause between two
 RECORD_OVERHEAD = 512  # bytes of framing and added headers per record, estimated generously
-
-
-@dataclass(slots=True)
-class Lane:
-    """One topic's way to Kafka."""
-
-    topic: str
-    cursor: int = 0  # the highest seq read from the journal
-    more: bool = True  # the journal may hold messages beyond the cursor
-    in_flight: int = 0  # messages handed over and not settled
-    single_upto: int = 0  # one at a time up to this seq, to find the record that Kafka refuses
-    retry_at: float = 0.0
-    backoff: float = 0.0
-    paused: PauseReason | None = None  # what the last try has shown, until something is delivered
-    shown: bool | None = None  # whether the metrics tell it as paused; None: they have not been told
-
-    def room(self, window: int) -> int:
-        """How many more messages may be handed over."""
-        return (1 if self.cursor < self.single_upto else window) - self.in_flight
-
-    def rewind(self) -> None:
-        """Start again from the lowest message that is still pending."""
-        self.cursor, self.more, self.in_flight = 0, True, 0
 
 
 class Flight(NamedTuple):
@@ -104,7 +81,7 @@ class Relay:
         self._journal, self._connect, self._watch, self._metrics = journal, connect, watch, metrics
         self._publishes, self._seconds = Bound(metrics.publishes), Bound(metrics.publish_seconds)
         self._lag = Bound(metrics.ingest_lag)
-        self._lanes = {topic: Lane(topic) for topic in topics}
+        self._lanes = Lanes(journal, topics)
         self._window, self._wake, self._clock = window, wake, clock
         self._folded, self._relieve = folded, relieve
         self._publisher: Publisher | None = None
@@ -112,7 +89,6 @@ class Relay:
         self._rewind = True  # begin at the lowest undelivered: a publisher, ours or another leader's, was cut short
         self._unsaved: list[Delivery] = []  # acknowledged by Kafka, not yet marked in the journal
         self._kept = 0  # the highest settled seq that waits in the journal for the cases; 0: none does
-        self._version = -1
         self._retry_at = self._backoff = 0.0
         self._reached_at = 0.0
 
@@ -128,7 +104,7 @@ class Relay:
                     self.turn()
                 except (JournalFull, JournalUnavailable) as error:  # passes; the acknowledged stays in `_unsaved`
                     log.warning("journal not written", extra={"error": str(error)})
-                    self._look_again()
+                    self._lanes.look_again()
                     if not (isinstance(error, JournalFull) and self._relieve()):
                         stop.wait(JOURNAL_WAIT_SECONDS)
                 each_turn()
@@ -176,10 +152,8 @@ class Relay:
         if self._publisher is not None:
             batch = self._read()
             self._save({topic: messages[-1].seq for topic, messages in batch.items()})
-            for topic, messages in batch.items():
-                if not self._send(self._publisher, self._lanes[topic], messages):
-                    self._look_again()  # what was read and not handed over
-                    break
+            if batch:
+                self._hand_over(self._publisher, batch)
         self._metrics.in_flight.set(len(self._in_flight))
         self._metrics.connected.set(self._publisher is not None and self._watch.reachable)
 
@@ -197,25 +171,26 @@ class Relay:
             log.info("publisher ready")
 
     def _read(self) -> dict[str, list[Pending]]:
-        version = self._journal.version()
-        news, self._version = version != self._version, version
         acknowledged = Counter(
             self._in_flight[one.seq].lane.topic for one in self._unsaved if one.seq in self._in_flight
         )
-        batch = {}
-        for lane in self._lanes.values():
-            lane.more = lane.more or news
+
+        def room(lane: Lane) -> int:
             told = self._watch.pause(lane.topic)
             self._show(lane, told is not None or lane.paused is not None)
             paused = told is not None or self._clock.monotonic() < lane.retry_at
-            room = lane.room(self._window) + acknowledged[lane.topic]
-            if paused or room <= 0 or not lane.more:
-                continue
-            messages = self._journal.pending(lane.topic, lane.cursor, room)
-            lane.more = len(messages) == room
-            if messages:
-                batch[lane.topic] = messages
-        return batch
+            return 0 if paused else lane.room(self._window) + acknowledged[lane.topic]
+
+        return self._lanes.read(room)
+
+    def _hand_over(self, publisher: Publisher, batch: dict[str, list[Pending]]) -> None:
+        try:
+            for topic, messages in batch.items():
+                if not self._send(publisher, self._lanes[topic], messages):
+                    self._lanes.look_again()  # what was read and not handed over
+                    break
+        finally:  # whatever was
+            publisher.push()
 
     def _show(self, lane: Lane, paused: bool) -> None:
         if paused is not lane.shown:  # asked of every topic in every turn, and seldom news
@@ -265,18 +240,21 @@ class Relay:
         del self._unsaved[: len(settled)]
         self._kept = max((seq for seq in (self._kept, *(one.seq for one in settled)) if seq > folded), default=0)
         now = self._clock.monotonic()
+        landed: defaultdict[str, int] = defaultdict(int)
         for one in settled:
             if (flight := self._in_flight.pop(one.seq, None)) is not None:
-                self._landed(flight, one, now)
+                topic = flight.lane.topic
+                landed[topic] += 1
+                self._seconds[topic,].observe(now - flight.handed_at)
+                self._lag[topic,].observe(max(0, one.at - flight.received_at) / 1000)
+        for topic, count in landed.items():
+            self._landed(self._lanes[topic], count)
 
-    def _landed(self, flight: Flight, delivery: Delivery, now: float) -> None:
-        lane = flight.lane
-        lane.in_flight -= 1
+    def _landed(self, lane: Lane, count: int) -> None:
+        lane.in_flight -= count
         lane.backoff = self._backoff = 0.0
         lane.paused = None
-        self._publishes[lane.topic, "delivered"].inc()
-        self._seconds[lane.topic,].observe(now - flight.handed_at)
-        self._lag[lane.topic,].observe(max(0, delivery.at - flight.received_at) / 1000)
+        self._publishes[lane.topic, "delivered"].inc(count)
 
     # ---- failing ----
 
@@ -302,13 +280,8 @@ class Relay:
         self._save({})  # first, or what was delivered would be read as pending
         self._journal.reattempt()
         self._in_flight.clear()
-        for lane in self._lanes.values():
-            lane.rewind()
+        self._lanes.rewind()
         self._rewind = False
-
-    def _look_again(self) -> None:
-        for lane in self._lanes.values():
-            lane.more = True
 
     def _refuse(self, lane: Lane, seq: int, reason: ParkReason, failure: Failure) -> None:
         if failure.alone or lane.cursor <= lane.single_upto:

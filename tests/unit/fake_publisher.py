@@ -99,6 +99,7 @@ class FakePublisher:
         if cluster.down:
             raise PublisherBroken("nobody answers")
         self._cluster, self._journal_id, self._wake = cluster, journal_id, wake
+        self._handed: list[Pending] = []  # not pushed yet
         self._queues: dict[tuple[str, int], deque[Pending]] = {}
         self._delivered: list[Delivery] = []
         self._failure: Failure | None = None
@@ -114,9 +115,16 @@ class FakePublisher:
             raise TopicUnavailable(PauseReason.MISSING)
         if message.size > CLIENT_LIMIT:
             raise RecordRefused(ParkReason.RECORD_TOO_LARGE, f"{message.size} bytes")
-        place = (message.topic, zlib.crc32(message.case_id.encode() or b"") % PARTITIONS)
-        self._queues.setdefault(place, deque()).append(message)
-        self._cluster.sent_again |= {message.seq} & self._cluster.acknowledged
+        self._handed.append(message)
+
+    def push(self) -> None:
+        if self._failure is not None or self.closed:
+            return
+        for message in self._handed:
+            place = (message.topic, zlib.crc32(message.case_id.encode() or b"") % PARTITIONS)
+            self._queues.setdefault(place, deque()).append(message)
+            self._cluster.sent_again |= {message.seq} & self._cluster.acknowledged
+        self._handed.clear()
         self._wake()
 
     def deliveries(self) -> list[Delivery]:

@@ -240,12 +240,28 @@ def test_a_settled_message_stays_for_the_cases_until_they_have_it(journal: Sqlit
 # ---- what the relay reads ----
 
 
+def test_the_topics_are_those_that_something_pending_is_for(journal: SqliteJournal) -> None:
+    assert journal.topics() == []
+    append(journal, *[message(f"r-{n}", topic=f"topic-{'dbac'[n % 4]}") for n in range(8)])
+    journal.hand_over({}, [Delivery(seq, 0, 0, NOW) for seq in (1, 5)])
+    assert journal.topics() == ["topic-a", "topic-b", "topic-c"]
+    assert journal.fill().oldest == NOW
+
+
+def test_the_last_seq_is_below_whatever_comes(journal: SqliteJournal) -> None:
+    assert journal.last() == 0
+    append(journal, message("r-1"), message("r-2"))
+    journal.hand_over({}, [Delivery(1, 0, 0, NOW)])
+    assert journal.last() == 2
+
+
 def test_pending_is_read_by_topic_in_order_from_a_place(journal: SqliteJournal) -> None:
     append(journal, *[message(f"r-{n}", topic="topic-a" if n % 2 else "topic-b") for n in range(1, 11)])
 
     assert [one.seq for one in journal.pending("topic-a", 3, 2)] == [5, 7]
     assert [one.seq for one in journal.pending("topic-b", 0, 100)] == [2, 4, 6, 8, 10]
     assert journal.pending("topic-c", 0, 100) == []
+    assert [one.seq for one in journal.pending(None, 3, 4)] == [4, 5, 6, 7]
 
 
 def test_another_attempt_is_counted_only_for_what_was_handed_over(journal: SqliteJournal) -> None:

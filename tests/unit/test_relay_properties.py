@@ -24,6 +24,7 @@ from service.broker.consume import Watermark
 from service.journal.journal import SqliteJournal
 from service.metrics import relay_metrics
 from service.ports import JournalUnavailable, State
+from service.relay import lanes
 from service.relay import relay as module
 from service.relay.relay import Relay
 from tests.publisher_contract import Written
@@ -196,6 +197,7 @@ def test_consumers_get_exactly_what_was_accepted_and_not_parked(data: st.DataObj
         patch.setattr(module, "TURN_SECONDS", 0)
         patch.setattr(module, "BACKLOG_SECONDS", 0)
         patch.setattr(module, "JOURNAL_WAIT_SECONDS", 0)
+        patch.setattr(lanes, "READ_AT_ONCE", data.draw(st.integers(1, 6), label="read at once"))
         history = History(Path(directory), data)
         history.live(steps)
         try:
