@@ -16,6 +16,8 @@ from schemas.catalogue import Catalogue, CatalogueError
 from schemas.reasons import Reason
 from service import config as configuration
 from service import docs, ops
+from service.audit.desk import Desk
+from service.audit.trail import Trail
 from service.broker.publisher import KafkaPublisher, check_client
 from service.broker.topics import Cluster, TopicWatch
 from service.cases import api as case_api
@@ -116,11 +118,13 @@ def web() -> Loop:
     )
     keys = _keys(config, metrics)
     health = WebHealth(journal, writer, config.data_dir, keys)
-    probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
+    audit = Desk(Trail(config.audit, keep_days=config.audit_days), metrics.audit_unwritten)
+    probes = ops.blueprint(told, alive=health.alive, ready=ops.mentioning(health.ready, audit.ailment))
     ops.serve(probes, config.metrics_host, config.web_metrics_port)
     gate = _gate(config, keys, pause=lambda seconds: gates().wait(seconds))
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules, make=False), journal, rules)
-    api = Api(intake, journal, gate, catalogue=catalogue, metrics=metrics)
+    api = Api(intake, journal, gate, catalogue=catalogue, metrics=metrics, audit=audit.refused)
+    audit.start()
     app = api.app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
     gate.guard(app, probes.name)
     _collect_seldom()

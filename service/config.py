@@ -168,12 +168,19 @@ class Config:
         "hours",
         "that created topics keep messages; a topic that keeps them less is weak",
     )
+    audit_dir: Path | None = _option("", _optional_path, "path", "the audit log; default <data dir>/audit")
+    audit_days: int = _option("180", _between(180, 36500), "days", "how long a line of the audit log stays at least")
     log_level: str = _option("INFO", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "", "least severity that is logged")
 
     @property
     def keys(self) -> Path:
         """The file of the API keys."""
         return self.keys_file or self.data_dir / "keys.json"
+
+    @property
+    def audit(self) -> Path:
+        """The directory of the audit log."""
+        return self.audit_dir or self.data_dir / "audit"
 
     @property
     def loopback(self) -> bool:

@@ -72,6 +72,9 @@ class WebMetrics:
         "One group commit of the journal, flush included.",
         buckets=APPEND_SECONDS,
     )
+    audit_unwritten: Gauge = _metric(
+        "audit_unwritten_events", "Refusals that the audit log has not taken yet; 0 unless its disk is full or ill."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,18 @@ class Readiness:
     reasons: tuple[str, ...] = ()
 
 
+def mentioning(ready: Callable[[], Readiness], *ailments: Callable[[], str | None]) -> Callable[[], Readiness]:
+    """The same readiness, degraded by what else is wrong."""
+
+    def also_ready() -> Readiness:
+        now = ready()
+        found = tuple(why for ask in ailments if (why := ask()))
+        health = Health.DEGRADED if found and now.health is Health.READY else now.health
+        return Readiness(health, now.reasons + found)
+
+    return also_ready
+
+
 def blueprint(registry: CollectorRegistry, *, alive: Callable[[], bool], ready: Callable[[], Readiness]) -> Blueprint:
     """The three routes. `alive` must ask nothing outside the process."""
     ops = Blueprint("ops", __name__)

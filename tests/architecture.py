@@ -39,6 +39,7 @@ ROOMS: dict[str, set[str]] = {
         "service.ops": "",
         "service.docs": "",
         "service.metrics": "service.ports service.version",
+        "service.audit": "schemas service.files",
         "service.domain": SCHEMAS,
         "service.simulate": SCHEMAS,
         "service.broker": "schemas service.config service.ports",
@@ -48,9 +49,10 @@ ROOMS: dict[str, set[str]] = {
         "service.relay": "service.metrics service.ops service.ports",
         "service.cases": f"{SCHEMAS} service.config service.domain service.intake service.journal service.ports",
         "service.app": f"{SCHEMAS} service.config service.ports service.docs service.domain service.metrics service.ops"
-        " service.processes service.journal service.intake service.broker service.relay service.cases",
+        " service.processes service.audit service.journal service.intake service.broker service.relay service.cases",
         "service.cli": f"{SCHEMAS} service.version service.config service.ports service.logs service.processes"
-        " service.domain service.simulate service.journal service.intake service.broker service.relay service.cases"
+        " service.audit service.domain service.simulate service.journal service.intake service.broker service.relay"
+        " service.cases"
         " service.app",
     }.items()
 }

@@ -10,7 +10,8 @@ import click
 import orjson
 
 from schemas.times import format_time
-from service.cli.command import configured, fail
+from service.audit.trail import What
+from service.cli.command import audited, configured, fail, note
 from service.config import Config
 from service.journal.journal import SqliteJournal
 from service.journal.room import room
@@ -66,6 +67,7 @@ def journal_parked(config: Config) -> None:
 @click.argument("seqs", nargs=-1, type=int)
 @click.option("--all", "everything", is_flag=True, help="Every parked message.")
 @configured
+@audited(What.REQUEUE)
 def journal_requeue(config: Config, seqs: tuple[int, ...], everything: bool) -> None:
     """Try parked messages again, after what made Kafka refuse them was mended.
 
@@ -74,6 +76,7 @@ def journal_requeue(config: Config, seqs: tuple[int, ...], everything: bool) -> 
     with _journal(config) as store:
         chosen = [one.seq for one in store.parked()] if everything else list(seqs)
         moved = store.requeue(chosen)
+    note(moved=list(moved.values()))
     for old, new in moved.items():
         click.echo(f"{old} -> {new}")
     unknown = [str(seq) for seq in chosen if seq not in moved]
@@ -107,12 +110,14 @@ def journal_drain(config: Config, timeout: float) -> None:
 
 @journal.command("salvage")
 @configured
+@audited(What.SALVAGE)
 def journal_salvage(config: Config) -> None:
     """Bring back what a corrupt journal that was set aside still holds. Safe to repeat, and while the service runs."""
     with _journal(config) as store:
         found = set_aside(config.data_dir)
         for aside in found:
             done = salvage(aside, store)
+            note(**{aside.name: asdict(done)})
             click.echo(f"{aside}: {done.brought} reports brought back, {done.known} were known; the files stay there")
             if lost := done.conflicts + done.damaged:
                 told = f"{done.conflicts} of another content than their id now stands for, {done.damaged} damaged"

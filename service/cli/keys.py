@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from schemas.words import Kind
-from service.cli.command import configured, fail
+from service.audit.trail import What
+from service.cli.command import audited, configured, fail, note
 from service.config import Config
 from service.intake import scopes
 from service.intake.keys import Digest, Key, Keys, KeysError, Role
@@ -72,6 +73,7 @@ def keys() -> None:
 @click.option("--expires", "lives", type=Lasting(), help="When it ends by itself, such as 90d; default: never.")
 @scoped
 @configured
+@audited(What.KEY)
 def keys_add(config: Config, name: str, role: str, digest: str | None, lives: timedelta | None, **scope: Any) -> None:
     """Make a key for NAME and print it, once. Running processes know it within a second.
 
@@ -104,6 +106,7 @@ def keys_list(config: Config) -> None:
 @click.option("--keep", type=Lasting(), default="7d", show_default=True, help="How long the old one is still good.")
 @scoped
 @configured
+@audited(What.KEY)
 def keys_rotate(config: Config, key_id: str, keep: timedelta, **scope: Any) -> None:
     """Make a successor of the key KEY_ID with the same name, role and scope, and print it, once.
 
@@ -119,6 +122,7 @@ def keys_rotate(config: Config, key_id: str, keep: timedelta, **scope: Any) -> N
 @keys.command("revoke")
 @click.argument("key_id")
 @configured
+@audited(What.KEY)
 def keys_revoke(config: Config, key_id: str) -> None:
     """End the key KEY_ID (see `gridgov keys list`) within a second."""
     with _keys(config) as store:
@@ -147,6 +151,7 @@ def keys_test(config: Config, address: str | None, report: tuple[str, str] | Non
 
 
 def _show(secret: str, *, signs: bool) -> None:
+    note(key=secret.split("_")[1])
     click.echo(secret)
     use = "Sign with what follows gg_<id>_, see `signature` in /docs" if signs else "Authorization: Bearer <key>"
     click.echo(f"This key is shown once. Use it as: {use}", err=True)

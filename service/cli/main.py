@@ -13,7 +13,8 @@ from service.version import VERSION
 # command → its module, whose imports the other commands need not wait for
 ELSEWHERE = {
     **dict.fromkeys(("web", "relay", "run"), "serve"),
-    **{name: name for name in ("cases", "consume", "journal", "keys", "replay", "simulate", "standards", "topics")},
+    **{name: name for name in ("audit", "cases", "consume", "journal", "keys", "replay", "simulate", "standards")},
+    "topics": "topics",
 }
 
 
@@ -42,7 +43,8 @@ def main() -> None:
     Send:        gridgov replay reports.ndjson, gridgov simulate
     Receive:     gridgov consume --from-beginning
     Watch:       gridgov cases --overdue, gridgov standards
-    Look after:  gridgov journal status, gridgov topics, gridgov keys list
+    Look after:  gridgov journal status, gridgov topics, gridgov keys list,
+                 gridgov audit verify
 
     Every option is an environment variable; `gridgov config` shows them all.
     """

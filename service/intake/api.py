@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from service.intake.edge import (
     ASKED,
     NDJSON,
     Asked,
+    Environ,
     Refusal,
     asked,
     check_host,
@@ -52,8 +54,16 @@ class Api:
     ROUTES = ("/v1/reports", "/v1/reports/batch", "/v1/reports/<report_id>", "/v1/catalogue")
 
     def __init__(
-        self, intake: Intake, journal: Inbox, gate: Gate, *, catalogue: Catalogue, metrics: WebMetrics
+        self,
+        intake: Intake,
+        journal: Inbox,
+        gate: Gate,
+        *,
+        catalogue: Catalogue,
+        metrics: WebMetrics,
+        audit: Callable[[int, str, Environ], None],
     ) -> None:
+        self._audit = audit
         self._intake, self._journal, self._gate = intake, journal, gate
         self._in_progress = metrics.http_in_progress
         self._requests, self._seconds = Bound(metrics.http_requests), Bound(metrics.http_seconds)
@@ -155,6 +165,8 @@ class Api:
         return problem(refusal.reason, refusal.problems, **refusal.params)
 
     def _count(self, refused: Refusal | Refused) -> None:
+        if refused.reason.status in (401, 403):
+            self._audit(refused.reason.status, refused.reason, request.environ)
         for reason in {one.reason for one in refused.problems} or {refused.reason}:
             self._rejections[reason,].inc()
 

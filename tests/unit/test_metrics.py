@@ -33,6 +33,7 @@ METRICS = {
     "report_delay_seconds": ("histogram", "kind"),
     "report_flags": ("counter", "flag"),
     "journal_append_duration_seconds": ("histogram", ""),
+    "audit_unwritten_events": ("gauge", ""),
     "journal_pending_messages": ("gauge", ""),
     "journal_oldest_pending_timestamp_seconds": ("gauge", ""),
     "journal_size_bytes": ("gauge", ""),
