@@ -10,9 +10,9 @@ from typing import TypedDict
 import orjson
 from marshmallow import INCLUDE
 
-from schemas import wire
+from schemas import personal, wire
 from schemas.fields import Closed, Code, Instant, Items, OneOf, Part, Text, Truth
-from schemas.report import Report, ReportSchema, digest, says
+from schemas.report import Report, ReporterSchema, ReportSchema, digest, says
 from schemas.times import format_time
 from schemas.words import Supervision
 
@@ -57,7 +57,6 @@ class EventSchema(ReportSchema):
 
     class Meta:
         unknown = INCLUDE
-        exclude = ("reporter",)
 
     occurred_at = Instant(  # type: ignore[assignment]  # read in three spellings, written in one
         required=True, metadata=says("该环节发生的时间", "when that stage happened")
@@ -68,7 +67,14 @@ class EventSchema(ReportSchema):
         metadata=says("督办等级；urgent 为紧逼督办", "how closely the case is supervised"),
     )
     received_at = Instant(required=True, metadata=says("本系统收到的时间", "when we received it"))
-    reporter_given = Truth(metadata=says("原报文含上报人（已删除）", "the report named its reporter, whom we dropped"))
+    reporter = Part(
+        ReporterSchema,
+        metadata=says(
+            "上报人：默认没有；只有对该发送方另有规定时才保留或脱敏后保留",
+            "who reported it: as a rule left out; kept, or masked, only where a policy for the sender says so",
+        ),
+    )
+    reporter_given = Truth(metadata=says("原报文含上报人", "the report named its reporter"))
     flags = Items(
         Code("[a-z][a-z_]{0,63}"),
         most=32,
@@ -110,7 +116,7 @@ def fingerprint(value: bytes) -> bytes:
     known = orjson.loads(value)
     if not isinstance(known, dict) or not known.keys() >= ADDED:
         raise ValueError("not the value of a message")
-    return digest({name: part for name, part in known.items() if name not in ADDED})
+    return digest(personal.masked({name: part for name, part in known.items() if name not in ADDED | {"reporter"}}))
 
 
 def headers(report: Report, *, sender: str, traceparent: str | None = None) -> bytes:

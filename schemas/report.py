@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from marshmallow import ValidationError
 
-from schemas import wire
+from schemas import personal, wire
 from schemas.fields import (
     Closed,
     Code,
@@ -28,6 +28,7 @@ from schemas.fields import (
     Text,
 )
 from schemas.given import Given
+from schemas.personal import FREE_TEXT, STRICT, Policy
 from schemas.plain import Doubt, Plain
 from schemas.reasons import Reason
 from schemas.times import format_time
@@ -202,6 +203,8 @@ class Report(NamedTuple):
     supervision: Supervision
     campaign: Mapping[str, str] | None
     canonical: dict[str, Any]
+    compared: dict[str, Any]  # what its fingerprint is of: all free text masked, whatever the policy keeps
+    masked: bool = False  # whether `canonical` lacks personal data that stood in its free text
 
     def __repr__(self) -> str:
         """Ids only: what was written stays out of logs."""
@@ -214,12 +217,12 @@ class Report(NamedTuple):
 
     def fingerprint(self) -> bytes:
         """16 bytes that two reports share when their content is the same, however keys, numbers and times are spelt."""
-        return digest(self.canonical)
+        return digest(self.compared)
 
 
-def digest(canonical: Mapping[str, Any]) -> bytes:
-    """The fingerprint of a canonical report."""
-    return blake2b(wire.encode(canonical), digest_size=16).digest()
+def digest(compared: Mapping[str, Any]) -> bytes:
+    """The fingerprint of a canonical report whose personal data are masked."""
+    return blake2b(wire.encode(compared), digest_size=16).digest()
 
 
 SCHEMA = ReportSchema()
@@ -227,8 +230,11 @@ PLAIN = Plain(SCHEMA)
 GIVEN = Given(SCHEMA)
 
 
-def load(data: object, *, now_ms: int) -> Report:
-    """The report in a parsed JSON value. Raises Invalid with every problem of it at once, by pointer."""
+def load(data: object, *, now_ms: int, policy: Policy = STRICT) -> Report:
+    """The report in a parsed JSON value, without the personal data that the policy does not keep.
+
+    Raises Invalid with every problem of it at once, by pointer.
+    """
     problems: list[Problem] = []
     try:
         valid = PLAIN(data)
@@ -241,7 +247,7 @@ def load(data: object, *, now_ms: int) -> Report:
         if len(problems) > MOST_PROBLEMS:
             problems[MOST_PROBLEMS:] = [Problem("", Reason.TOO_MANY_PROBLEMS, {"limit": MOST_PROBLEMS})]
         raise Invalid(tuple(problems))
-    return _report(valid)
+    return _report(valid, policy)
 
 
 def _looked_at(given: Any) -> tuple[dict[str, Any], list[Problem]]:
@@ -268,11 +274,18 @@ _STAGES = {word.value: word for word in Stage}
 _SUPERVISIONS = {word.value: word for word in Supervision}
 
 
-def _report(valid: dict[str, Any]) -> Report:
+def _report(valid: dict[str, Any], policy: Policy) -> Report:
     occurred_at_ms: int = valid["occurred_at"]
-    canonical = valid | {"occurred_at": format_time(occurred_at_ms)}
-    if canonical.pop("reporter", None):
-        canonical["reporter_given"] = True
+    kept = compared = valid | {"occurred_at": format_time(occurred_at_ms)}
+    reporter, masked = compared.pop("reporter", None), False
+    if reporter:
+        compared["reporter_given"] = True
+    if personal.suspected(compared):
+        compared = personal.masked(compared)
+        kept = compared if policy.masks_all else personal.masked(kept, policy)
+        masked = any(kept.get(name) != valid.get(name) for name in FREE_TEXT)
+    if reporter and (shown := policy.reporter(reporter)):
+        kept = {**kept, "reporter": shown}
     return Report(
         report_id=valid["report_id"],
         case_id=valid["case_id"],
@@ -281,8 +294,10 @@ def _report(valid: dict[str, Any]) -> Report:
         stage=_STAGES[valid["stage"]],
         occurred_at_ms=occurred_at_ms,
         supervision=_SUPERVISIONS[valid["supervision"]],
-        campaign=valid.get("campaign"),
-        canonical=canonical,
+        campaign=kept.get("campaign"),
+        canonical=kept,
+        compared=compared,
+        masked=masked,
     )
 
 

@@ -33,6 +33,7 @@ from service.intake.gate import Gate
 from service.intake.health import WebHealth
 from service.intake.keys import Keys, KeysError
 from service.intake.loop import Gates, Loop
+from service.intake.policies import Policies, PolicyError
 from service.journal.ballast import Ballast
 from service.journal.journal import SqliteJournal
 from service.journal.room import room
@@ -70,6 +71,10 @@ def checked(config: Config) -> Catalogue:
         problems += [f"catalogue: {problem}" for problem in error.problems]
     if config.keys_file is not None and not config.keys_file.exists():
         problems.append(f"GRIDGOV_KEYS_FILE={config.keys_file}: no such file; `gridgov keys add` makes it")
+    try:
+        Policies.load(config.personal_data_file, config.personal_numbers)
+    except PolicyError as error:
+        problems += [f"GRIDGOV_PERSONAL_DATA_FILE={config.personal_data_file}: {problem}" for problem in error.problems]
     try:
         if not Keys(config.keys).configured and not config.loopback:
             problems.append(
@@ -115,6 +120,7 @@ def web() -> Loop:
         clock=_now,
         accept_unknown_minor=config.unknown_minor == "accept_and_flag",
         give_way=gates.give_way,
+        policies=Policies.load(config.personal_data_file, config.personal_numbers),
     )
     keys = _keys(config, metrics)
     health = WebHealth(journal, writer, config.data_dir, keys)

@@ -131,6 +131,15 @@ class Config:
         "",
         "what to do with a minor class that the catalogue does not know",
     )
+    personal_numbers: str = _option(
+        "mask",
+        _one_of("mask", "keep"),
+        "",
+        "what to do with mobile numbers, land lines and identity numbers in free text",
+    )
+    personal_data_file: Path | None = _option(
+        "", _optional_path, "path", "TOML: what becomes of personal data, by field and sender; default: strict"
+    )
     journal_limit: int = _option(
         str(1 << 30), _between(1 << 20, 1 << 44), "bytes", "room for the journal; 503 above 90 %, again from 80 %"
     )

@@ -13,6 +13,7 @@ class Flag(StrEnum):
 
     UNKNOWN_MINOR = "unknown_minor"  # its major class is ours, its minor class is not
     OUTSIDE_DISTRICT = "outside_district"  # geographic coordinates outside the district's box
+    PERSONAL_DATA_MASKED = "personal_data_masked"  # its free text held numbers of persons, which are masked now
     AHEAD_OF_CLOCK = "ahead_of_clock"  # it happened after we received it, by the sender's clock
 
 
@@ -41,6 +42,8 @@ def _flags(report: Report, catalogue: Catalogue, now_ms: int, unknown_minor: boo
     point = geographic_xy(report)
     if point is not None and not catalogue.box.contains(*point):
         flags.append(Flag.OUTSIDE_DISTRICT)
+    if report.masked:
+        flags.append(Flag.PERSONAL_DATA_MASKED)
     if report.occurred_at_ms > now_ms:
         flags.append(Flag.AHEAD_OF_CLOCK)
     return flags

@@ -13,6 +13,7 @@ from schemas.report import Invalid, Problem, Report
 from service.domain.fact import pack
 from service.domain.meaning import Meaning, examine
 from service.intake.keys import Principal
+from service.intake.policies import STRICTEST, Policies
 from service.metrics import Bound, WebMetrics
 from service.ports import Conflict, Message, Receipt
 
@@ -54,9 +55,11 @@ class Intake:
         clock: Callable[[], int],
         accept_unknown_minor: bool,
         give_way: Callable[[], None] = lambda: None,
+        policies: Policies = STRICTEST,
     ) -> None:
         self._catalogue, self._writer = catalogue, writer
         self._reports, self._delay, self._flags = Bound(metrics.reports), Bound(metrics.delay), Bound(metrics.flags)
+        self._policies = policies
         self._clock, self._accept_unknown_minor, self._give_way = clock, accept_unknown_minor, give_way
 
     def accept(
@@ -83,7 +86,7 @@ class Intake:
         if not isinstance(item, dict):
             return Refused(Reason.NOT_AN_OBJECT)
         try:
-            loaded = report.load(item, now_ms=now)
+            loaded = report.load(item, now_ms=now, policy=self._policies.of(sender.name))
         except Invalid as invalid:
             return Refused(Reason.INVALID_REPORT, invalid.problems, _id_of(item))
         if not (sender.scope.every_report or sender.scope.covers(loaded.kind, loaded.category)):

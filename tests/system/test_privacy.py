@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import orjson
 import pytest
 
 from tests.broker import Kafka
-from tests.gridgov import Gridgov, report, running
+from tests.gridgov import NO_KAFKA, Gridgov, alone, report, running
 from tests.system.refusals import ENGLISH, ask
 
 PHONE, NAME, MORE = "13812345678", "金丝雀先生", "CanarySmith"
@@ -91,3 +92,25 @@ def test_who_reported_it_is_kept_nowhere(talkative: Gridgov) -> None:
     assert all(b"gridgov_build_info" in text for text in scraped)
     for written in (*on_disk, orjson.dumps(records), *receipts, *scraped, talkative.log.encode()):
         assert marked(written) == []
+
+
+def on_disk(gridgov: Gridgov) -> bytes:
+    return b"".join(path.read_bytes() for path in gridgov.data_dir.rglob("*") if path.is_file())
+
+
+def test_numbers_in_free_text_are_kept_nowhere_unless_that_is_wanted(tmp_path: Path) -> None:
+    text = {"description": f"请联系{PHONE}", "extra": {"电话": [PHONE, int(PHONE)]}}
+    given = [report("text-1", **text), report("text-2", **text)]
+    masking = Gridgov(tmp_path / "var", NO_KAFKA, {"GRIDGOV_LOG_LEVEL": "DEBUG"})
+    with alone(masking):
+        assert ask(masking, "POST", "/v1/reports/batch", given).json["accepted"] == 2
+        assert masking.metrics()['gridgov_report_flags_total{flag="personal_data_masked"}'] == 2
+        assert b"138********" in on_disk(masking)
+        assert marked(on_disk(masking) + masking.log.encode()) == []
+    keeping = Gridgov(masking.data_dir, NO_KAFKA, {"GRIDGOV_PERSONAL_NUMBERS": "keep"})
+    with alone(keeping):  # the control; and what was masked is still known
+        again = ask(keeping, "POST", "/v1/reports/batch", [*given, report("text-3", **text)]).json
+        assert (again["accepted"], again["duplicates"]) == (1, 2)
+        assert marked(on_disk(keeping)) == [PHONE]
+    with alone(masking):
+        assert ask(masking, "POST", "/v1/reports", report("text-3", **text)).json["duplicate"] is True

@@ -141,8 +141,11 @@ def test_fingerprints_stay_as_they_are() -> None:
     assert report.fingerprint().hex() == "067e796e0abe51802cdaa70a6fd8b51a"
 
 
-def test_the_event_schema_has_no_place_for_people() -> None:
-    assert "reporter" not in generate.event_schema()["properties"]
+def test_an_event_has_people_in_it_only_where_a_policy_says_so() -> None:
+    given = read(EXAMPLES / "valid" / "full.json")
+    assert "reporter" in given
+    assert "reporter" not in load(given, now_ms=NOW_MS).canonical
+    assert "reporter" not in generate.event_schema()["required"]
 
 
 INEXPRESSIBLE = {Reason.SWAPPED_AXES, Reason.COMPONENT_CONTRADICTS_CATEGORY, Reason.CONTROL_CHARACTER}  # in extra

@@ -124,6 +124,7 @@ def test_what_happened_after_we_heard_of_it_is_flagged(ahead: int, expected: tup
 
 def test_everything_odd_is_told_together() -> None:
     x, y = OUTSIDE
-    odd = flags(category="0288", occurred_at=NOW + 1, location={"address": "a", "x": x, "y": y, "crs": "WGS84"})
+    place = {"address": "a 13812345678", "x": x, "y": y, "crs": "WGS84"}
+    odd = flags(category="0288", occurred_at=NOW + 1, location=place)
 
     assert set(odd) == set(Flag)
