@@ -17,6 +17,8 @@ from schemas.times import format_time
 from schemas.words import Supervision
 
 ADDED = {"received_at", "flags", "catalogue_edition", "category_name", "major_name"}  # by `build`, to the report
+ERASED = "erased"  # in `flags`: what may be about a person was taken out later
+_MAY_TELL = {"description", "source_name", "handler", "attachments", "extra", "reporter", "reporter_given", "location"}
 JOURNAL_ID = "journal-id"
 JOURNAL_SEQ = "journal-seq"
 ATTEMPT = "attempt"
@@ -117,6 +119,23 @@ def fingerprint(value: bytes) -> bytes:
     if not isinstance(known, dict) or not known.keys() >= ADDED:
         raise ValueError("not the value of a message")
     return digest(personal.masked({name: part for name, part in known.items() if name not in ADDED | {"reporter"}}))
+
+
+def erased(value: bytes) -> bytes:
+    """The value of a message without all that may be about a person: ids, kind, stage, times and codes are left.
+
+    An address that was there is `*`. ValueError: it is no such value.
+    """
+    known = orjson.loads(value)
+    if not isinstance(known, dict) or not known.keys() >= ADDED:
+        raise ValueError("not the value of a message")
+    left = {name: part for name, part in known.items() if name not in _MAY_TELL}
+    if "location" in known:
+        left["location"] = {"address": "*"} | {
+            name: code for name, code in known["location"].items() if name in ("street_code", "grid_code")
+        }
+    left["flags"] = sorted({*known["flags"], ERASED})
+    return wire.encode(left)
 
 
 def headers(report: Report, *, sender: str, traceparent: str | None = None) -> bytes:

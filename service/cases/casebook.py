@@ -11,6 +11,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Any, TypeVar
 
+from schemas import event
 from service.cases.changes import Changes, Item, named
 from service.cases.search import CaseIndex
 from service.domain.standards import Rules
@@ -132,6 +133,20 @@ class Casebook(CaseIndex):
         rows = self._store.read(sql, (after, limit))
         entries = [Entry._make(row) for _, *row in rows]
         return (rows[-1][0] if rows else after), [one if one.report_id else one.case_id for one in entries]
+
+    def erase(self, what: str, *name: str) -> int:
+        """Erase the text of a `report` (of a sender, of an id) or a `case`, as the journal does; how many had some.
+
+        Only what could not be worked in holds any, and only where it came as a whole message.
+        """
+        whose = {"case": "case_id=?", "report": "sender=? AND report_id=?"}[what]
+        self._store.overwrite_freed()
+        with self._store.transaction() as db:
+            rows = db.execute(f"SELECT id, value FROM aside WHERE value IS NOT NULL AND {whose}", name).fetchall()
+            for id_, value in rows:
+                db.execute("UPDATE aside SET value=? WHERE id=?", (event.erased(value), id_))  # type: ignore[arg-type]
+        self._store.scrub()
+        return len(rows)
 
     def due(self, now_ms: int, limit: int) -> list[str]:
         """Cases that the sweep must judge by now, longest due first."""

@@ -52,6 +52,7 @@ def given_config(command: Callable[..., None], check: Callable[[Config], None]) 
 # ---- the audit log ----
 
 _NOTED = "gridgov.noted"
+_PLAIN = (int, str, list, tuple, dict)
 
 
 def audited(what: What) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -98,8 +99,7 @@ def _write(trail: Trail, what: What, result: Result, about: dict[str, Any]) -> N
 
 
 def _plain(about: dict[str, Any]) -> dict[str, Any]:
-    kinds = int | str | list | tuple | dict
-    return {name: value if isinstance(value, kinds) else str(value) for name, value in about.items()}
+    return {name: value if isinstance(value, _PLAIN) else str(value) for name, value in about.items()}
 
 
 def _who() -> str:

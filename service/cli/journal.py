@@ -30,7 +30,7 @@ def journal() -> None:
 @configured
 def journal_status(config: Config, as_json: bool) -> None:
     """Show how many reports are accepted, settled, pending and parked, and whether the ledger adds up."""
-    with _journal(config) as store:
+    with opened_journal(config) as store:
         totals, fill = store.totals(), store.fill()
     shown = {
         "journal_id": store.journal_id,
@@ -52,7 +52,7 @@ def journal_status(config: Config, as_json: bool) -> None:
 @configured
 def journal_parked(config: Config) -> None:
     """List the messages that Kafka would not take, with the reason."""
-    with _journal(config) as store:
+    with opened_journal(config) as store:
         found = store.parked()
     for one in found:
         click.echo(
@@ -73,7 +73,7 @@ def journal_requeue(config: Config, seqs: tuple[int, ...], everything: bool) -> 
 
     Each gets a new journal-seq at the end of the line, so that consumers do not take it for a duplicate.
     """
-    with _journal(config) as store:
+    with opened_journal(config) as store:
         chosen = [one.seq for one in store.parked()] if everything else list(seqs)
         moved = store.requeue(chosen)
     note(moved=list(moved.values()))
@@ -92,7 +92,7 @@ def journal_drain(config: Config, timeout: float) -> None:
 
     Exits with 1 when reports are still pending or parked after the time-out, saying how many.
     """
-    with _journal(config) as store:
+    with opened_journal(config) as store:
         left = before = store.fill().pending
         with click.progressbar(length=before, label="published", file=sys.stderr, show_pos=True) as bar:
             end = time.monotonic() + timeout
@@ -113,7 +113,7 @@ def journal_drain(config: Config, timeout: float) -> None:
 @audited(What.SALVAGE)
 def journal_salvage(config: Config) -> None:
     """Bring back what a corrupt journal that was set aside still holds. Safe to repeat, and while the service runs."""
-    with _journal(config) as store:
+    with opened_journal(config) as store:
         found = set_aside(config.data_dir)
         for aside in found:
             done = salvage(aside, store)
@@ -127,7 +127,8 @@ def journal_salvage(config: Config) -> None:
 
 
 @contextmanager
-def _journal(config: Config) -> Iterator[SqliteJournal]:
+def opened_journal(config: Config) -> Iterator[SqliteJournal]:
+    """The journal of this machine, which must be there already; what goes wrong with it ends the command."""
     if not (config.data_dir / "journal.sqlite3").exists():
         fail(f"no journal in {config.data_dir} (GRIDGOV_DATA_DIR)")
     try:

@@ -10,11 +10,11 @@ from service.cli.command import configured
 from service.config import Config
 from service.version import VERSION
 
+_ALIKE = ("audit", "cases", "consume", "erase", "journal", "keys", "replay", "simulate", "standards", "topics")
 # command → its module, whose imports the other commands need not wait for
 ELSEWHERE = {
     **dict.fromkeys(("web", "relay", "run"), "serve"),
-    **{name: name for name in ("audit", "cases", "consume", "journal", "keys", "replay", "simulate", "standards")},
-    "topics": "topics",
+    **{name: name for name in _ALIKE},
 }
 
 

@@ -5,10 +5,11 @@ have passed it. Invariants: a seq is never given twice; a row of `messages` leav
 (settled) or `park`; `accepted = settled + pending + parked` in every committed state.
 """
 
+from service.journal.erase import Eraser
 from service.journal.inbox import Inbox
 from service.journal.outbox import Outbox
 from service.journal.upkeep import Upkeep
 
 
-class SqliteJournal(Inbox, Outbox, Upkeep):
+class SqliteJournal(Inbox, Outbox, Upkeep, Eraser):
     """All sides of one file, for `service.app` and the command line to hand out. See `JournalFile`."""

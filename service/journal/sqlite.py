@@ -141,6 +141,26 @@ class Store:
         with self._writing:
             self._copy_wal("TRUNCATE")
 
+    def overwrite_freed(self) -> None:
+        """From now on, overwrite with zeros whatever a write frees."""
+        self._db.pragma("secure_delete", 1)
+
+    def scrub(self) -> None:
+        """Leave nothing of what was deleted or changed: no free page in the file, nothing in the WAL.
+
+        Others may be writing: what they free meanwhile is theirs. Raises `JournalUnavailable` while a reader keeps the
+        WAL from being emptied.
+        """
+        while True:
+            with self.transaction() as db:
+                db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+                if not int(db.pragma("freelist_count")):
+                    break
+        with self._writing, self._alone():
+            [(busy, _, _)] = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if busy:
+            raise JournalUnavailable("the WAL is being read, and not emptied; do it again")
+
     def checkpoint(self) -> None:
         """Copy the WAL into the file while others write, so that no commit has to stop for it; let a large one end."""
         with self._writing:
@@ -275,6 +295,7 @@ def _connect(path: Path, *, flush: bool) -> Db:
     db.pragma("synchronous", "FULL" if flush else "NORMAL")
     db.pragma("mmap_size", 0)  # an I/O error through a mapping is a SIGBUS, not an error code
     db.pragma("temp_store", 2)
+    db.pragma("secure_delete", 2)  # FAST: of what is deleted, leave nothing in a page that is written anyway
     return db
 
 
