@@ -110,6 +110,7 @@ class Reason(StrEnum):
     NOT_UTF8 = "not_utf8", "不是合法的 UTF-8（也不得带 BOM）", "not valid UTF-8 (and no byte order mark)", 400
     EMPTY_BODY = "empty_body", "请求体为空", "the body is empty", 400
     TRUNCATED_BODY = "truncated_body", "请求体不完整", "the body ended before it was complete", 400, True
+    BAD_GZIP = "bad_gzip", "不是合法的 gzip", "not valid gzip", 400
     BAD_LENGTH = (
         "bad_length",
         "Content-Length 错误或缺失（仅 application/json 可分块发送）",
@@ -165,8 +166,8 @@ class Reason(StrEnum):
     )
     UNSUPPORTED_ENCODING = (
         "unsupported_encoding",
-        "Content-Encoding 不支持",
-        "this Content-Encoding is not supported",
+        "Content-Encoding 不支持，可用：gzip",
+        "this Content-Encoding is not supported, use gzip or none",
         415,
     )
     INVALID_REPORT = "invalid_report", "上报内容有误，见 errors", "the report is wrong, see errors", 422

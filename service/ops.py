@@ -76,6 +76,7 @@ def app(ops: Blueprint) -> Flask:
     made.url_map.merge_slashes = False  # a redirect would name the Host header's host, in HTML
     made.register_blueprint(ops)
     made.register_error_handler(HTTPException, _bare)
+    made.after_request(_protected)
     return made
 
 
@@ -88,11 +89,23 @@ def serve(ops: Blueprint, host: str, port: int) -> None:
 class _Handler(WSGIRequestHandler):
     error_message_format, error_content_type = "", "text/plain"  # no page for what is no HTTP, either
 
+    def version_string(self) -> str:
+        """No word of what this is made with."""
+        return "gridgov"
+
+    def log_error(self, format: str, *args: object) -> None:
+        """Nothing: what is no HTTP would stand in the log as it came."""
+
 
 def _bare(error: HTTPException) -> Response:
     """The status and its headers (a 405 names what is allowed), and nothing else."""
     headers = [(name, value) for name, value in error.get_headers() if name != "Content-Type"]
     return Response(status=error.code, headers=headers, content_type="text/plain")
+
+
+def _protected(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 def _form(accepted: MIMEAccept) -> tuple[Callable[[CollectorRegistry], bytes], str]:

@@ -35,14 +35,16 @@ mend it first.
 
 ## 请求体 / Bodies
 
-UTF-8 JSON，不压缩。`application/json` 可分块（chunked）发送；NDJSON 必须带 `Content-Length`，\
+UTF-8 JSON，可用 gzip 压缩（`Content-Encoding: gzip`），压缩前后都不得超过上限。\
+`application/json` 可分块（chunked）发送；NDJSON 必须带 `Content-Length`，\
 否则为 `400 bad_length`：在行尾处断开的看起来是完整的。\
 单份上报至多 256 KiB；一批至多 2 MiB、1,000 份。未知字段与重复的键会被拒绝。
 
 没有值的可选字段可以省略，也可以写 `null`；代码、取值固定的词和引用还可以写 `""`。三种写法是同一份上报。\
 各项均无值的对象等于省略。必填字段写 `null` 即 `required`。文本中的 CR LF 读作一个换行。
 
-UTF-8 JSON, not compressed. `application/json` may be sent in chunks; NDJSON needs a `Content-Length`, else it is \
+UTF-8 JSON, as it is or as gzip (`Content-Encoding: gzip`), within the limits both packed and unpacked. \
+`application/json` may be sent in chunks; NDJSON needs a `Content-Length`, else it is \
 `400 bad_length`: cut off at the end of a line it would look complete. \
 One report at most 256 KiB; a batch at most 2 MiB and 1,000 reports. Unknown fields and duplicate keys are refused.
 

@@ -32,6 +32,7 @@ UNREADABLE = (
     Reason.NOT_UTF8,
     Reason.EMPTY_BODY,
     Reason.TRUNCATED_BODY,
+    Reason.BAD_GZIP,
     Reason.BAD_LENGTH,
 )
 ANYBODY = (

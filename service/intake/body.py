@@ -8,7 +8,8 @@ import time
 from schemas import wire
 from schemas.reasons import Reason
 from service.intake import signing
-from service.intake.edge import LET_IN, Environ, Refusal
+from service.intake.edge import LET_IN, Environ, Refusal, compressed
+from service.intake.gzipped import inflated
 
 REPORT_BYTES = 256 * 1024
 BATCH_BYTES = 2 * 1024 * 1024
@@ -85,7 +86,10 @@ def _unannounced(environ: Environ) -> bool:
 
 
 def _whole(environ: Environ, announced: int | None, limit: int) -> bytes:
-    """All of the body. Not `request.get_data()`: that takes a truncated body for a whole one."""
+    """All of the body, unpacked; packed or not it has `limit` bytes at most.
+
+    Not `request.get_data()`: that takes a truncated body for a whole one.
+    """
     if announced is not None and announced > limit:
         raise Refusal(Reason.BODY_TOO_LARGE, limit=limit)
     data: bytes = environ["wsgi.input"].read(limit + 1)
@@ -96,7 +100,7 @@ def _whole(environ: Environ, announced: int | None, limit: int) -> bytes:
         raise Refusal(Reason.TRUNCATED_BODY)
     if not signing.fits(environ, data):
         raise Refusal(Reason.BAD_SIGNATURE)
-    return data
+    return inflated(data, limit) if compressed(environ) else data
 
 
 def _swallow(environ: Environ, budget: int) -> bool:

@@ -28,6 +28,7 @@ FORWARDED = {
     *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_REAL_IP", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST"),
     *("HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_SERVER"),
 }
+_GZIP = ("gzip", "x-gzip")  # one and the same, as RFC 9110 has it
 _HOST = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]*)?|([A-Za-z0-9._~%!$&'()*+;=-]+)(?::[0-9]*)?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -45,13 +46,18 @@ class Refusal(Exception):
 
 
 def content_type(environ: Environ, *allowed: str) -> str:
-    """The request's media type if it is one of `allowed`, in UTF-8 and not encoded further."""
-    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+    """The request's media type if it is one of `allowed`, in UTF-8 and encoded no further than with gzip."""
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() not in ("identity", *_GZIP):
         raise Refusal(Reason.UNSUPPORTED_ENCODING)
     found, charset = _media_type(environ.get("CONTENT_TYPE", ""))
     if found not in allowed or charset not in ("utf-8", "utf8"):
         raise Refusal(Reason.UNSUPPORTED_MEDIA_TYPE, choices=allowed)
     return found
+
+
+def compressed(environ: Environ) -> bool:
+    """Whether the body comes as gzip."""
+    return environ.get("HTTP_CONTENT_ENCODING", "").lower() in _GZIP
 
 
 @lru_cache(64)  # a sender says the same each time
@@ -141,6 +147,8 @@ def problem(reason: Reason, problems: Iterable[Problem] = (), **params: object) 
         known = params.get("wait")  # seconds, where it is known how many; None: it is not
         least = low if known is None else max(low, math.ceil(float(str(known))))
         headers["Retry-After"] = str(least + secrets.randbelow(high - low + 1))
+    if reason is Reason.UNSUPPORTED_ENCODING:
+        headers["Accept-Encoding"] = "gzip"  # RFC 9110, 15.5.16: what would be taken
     if reason.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Answer(orjson.dumps(document), reason.status or 500, PROBLEM_JSON, headers)

@@ -35,6 +35,14 @@ _SAME: Environ = {
     "wsgi.multiprocess": False,
     "wsgi.run_once": False,
 }
+# On every answer. The server names itself unless somebody else is named.
+_PROTECTION = (
+    ("Server", "gridgov"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+)
 _BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 
 
@@ -94,7 +102,8 @@ class Loop:
     def _answer(self, environ: Environ, exchange: Exchange) -> None:
         start = _Start()
         body = b"".join(self._wsgi(environ, start))
-        exchange.response_bytes(start.status, start.headers, body)
+        protect = _PROTECTION if environ["REQUEST_METHOD"] == "POST" else _missing(start.headers)
+        exchange.response_bytes(start.status, [*start.headers, *protect], body)
 
 
 class Gates:
@@ -191,6 +200,12 @@ class _Start:
 
     def __call__(self, status: str, headers: Headers, exc_info: object = None) -> None:  # noqa: ARG002 - of WSGI
         self.status, self.headers = int(status[:3]), headers
+
+
+def _missing(headers: Headers) -> list[tuple[str, str]]:
+    """What an answer does not say itself: the documentation may be kept for a while."""
+    given = {name for name, _ in headers}
+    return [(name, value) for name, value in _PROTECTION if name not in given]
 
 
 def _settle(future: "asyncio.Future[bool]", *, opened: bool = False) -> None:
