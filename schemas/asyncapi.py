@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from schemas import event
+from schemas import event, rejected
 from schemas.catalogue import Catalogue, Major
 from schemas.fields import Json
 from schemas.report import IDENTIFIER, load
@@ -14,7 +14,7 @@ from schemas.words import Kind, Stage
 
 VERSION = "1.0.0"  # of the contract, not of the program
 EXAMPLES = Path(__file__).parent / "examples"
-MESSAGE = "report"
+MESSAGE, REJECTED = "report", "rejected"
 
 ABOUT = """\
 网格案件上报经校验、落盘后发布到这些主题：每个部件或事件大类一个主题。
@@ -76,8 +76,8 @@ SHAPES: dict[str, Json] = {  # header → what JSON Schema can say of its text b
 }
 
 
-def document(payload: Json, catalogue: Catalogue) -> Json:
-    """The whole document; `payload` is the published JSON Schema of an event."""
+def document(payload: Json, refused: Json, catalogue: Catalogue) -> Json:
+    """The whole document; `payload` and `refused` are the published JSON Schemas of a report and of a refused one."""
     majors = sorted(catalogue.majors.values(), key=lambda major: major.topic)
     return {
         "asyncapi": "3.0.0",
@@ -96,11 +96,12 @@ def document(payload: Json, catalogue: Catalogue) -> Json:
                 "description": "KAFKA_BOOTSTRAP_SERVERS 的默认值 / the default of KAFKA_BOOTSTRAP_SERVERS",
             }
         },
-        "channels": {major.topic: _channel(major) for major in majors},
-        "operations": {f"publish.{major.topic}": _publish(major) for major in majors},
+        "channels": {major.topic: _channel(major) for major in majors} | {rejected.TOPIC: _rejected_channel()},
+        "operations": {f"publish.{major.topic}": _publish(major) for major in majors}
+        | {f"publish.{rejected.TOPIC}": _publish_rejected()},
         "components": {
-            "messages": {MESSAGE: _message()},
-            "schemas": {"headers": headers_schema(), "event": draft07(payload)},
+            "messages": {MESSAGE: _message(), REJECTED: _rejected_message()},
+            "schemas": {"headers": headers_schema(), "event": draft07(payload), "rejected": draft07(refused)},
         },
     }
 
@@ -139,6 +140,39 @@ def _publish(major: Major) -> Json:
         "action": "send",  # AsyncAPI tells it from the side of the program described; a consumer receives
         "channel": {"$ref": f"#/channels/{major.topic}"},
         "summary": f"发布{major.zh}的上报 / Publish reports about {major.en}",
+    }
+
+
+def _rejected_channel() -> Json:
+    return {
+        "address": rejected.TOPIC,
+        "title": "被拒收的上报（已脱敏） / Refused reports, masked",
+        "messages": {REJECTED: {"$ref": f"#/components/messages/{REJECTED}"}},
+        "bindings": {"kafka": {"topic": rejected.TOPIC, "bindingVersion": "0.5.0"}},
+    }
+
+
+def _publish_rejected() -> Json:
+    return {
+        "action": "send",
+        "channel": {"$ref": f"#/channels/{rejected.TOPIC}"},
+        "summary": "发布已知发送方被拒收的上报，附原因 / Publish what known senders got refused, and why",
+    }
+
+
+def _rejected_message() -> Json:
+    """Its headers are those of a report, but for `ce_type`, and `ce_id`, which stands for the content."""
+    return {
+        "name": REJECTED,
+        "title": "一份被拒收的上报 / One refused report",
+        "contentType": "application/json",
+        "payload": {"$ref": "#/components/schemas/rejected"},
+        "bindings": {
+            "kafka": {
+                "key": {"type": "string", "description": "case_id；没有时为发送方 / case_id, or the sender"},
+                "bindingVersion": "0.5.0",
+            }
+        },
     }
 
 

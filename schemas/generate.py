@@ -13,6 +13,7 @@ from schemas.catalogue import Catalogue
 from schemas.event import EventSchema
 from schemas.fields import Closed, Code, Items, Json, Leaf, Text
 from schemas.openapi import document
+from schemas.rejected import RejectedSchema
 from schemas.report import SCHEMA
 
 DIRECTORY = Path(__file__).parent / "generated"
@@ -38,6 +39,10 @@ def report_schema() -> Json:
 
 def event_schema() -> Json:
     return _published("event", json_schema(EventSchema(), closed=False))
+
+
+def rejected_schema() -> Json:
+    return _published("rejected", json_schema(RejectedSchema(), closed=False))
 
 
 def _published(name: str, shape: Json) -> Json:
@@ -119,8 +124,9 @@ def _yaml(value: Json) -> bytes:
 ARTEFACTS: dict[str, Callable[[], bytes]] = {  # file under generated/ → its bytes
     "report.schema.json": lambda: _pretty(report_schema()),
     "event.schema.json": lambda: _pretty(event_schema()),
+    "rejected.schema.json": lambda: _pretty(rejected_schema()),
     "openapi.json": lambda: _pretty(document.document(report_schema())),
-    "asyncapi.yaml": lambda: _yaml(asyncapi.document(event_schema(), Catalogue.load())),
+    "asyncapi.yaml": lambda: _yaml(asyncapi.document(event_schema(), rejected_schema(), Catalogue.load())),
 }
 
 

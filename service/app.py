@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
 
+from schemas import rejected
 from schemas.catalogue import Catalogue, CatalogueError
 from schemas.reasons import Reason
 from service import config as configuration
@@ -43,6 +44,9 @@ from service.journal.writer import Writer
 from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry, relay_metrics, web_metrics
 from service.ports import JournalError
 from service.processes import die_with_parent
+from service.quarantine.intake import QuarantineDesk
+from service.quarantine.publish import RejectsPublisher
+from service.quarantine.store import Quarantine, exists
 from service.relay.chores import DAY_MS, Chores
 from service.relay.health import RelayHealth
 from service.relay.leadership import Leadership
@@ -113,6 +117,13 @@ def web() -> Loop:
     told.register(JournalCollector(journal))
     gates = Gates()
     writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop, gate=gates)
+    quarantine = QuarantineDesk(
+        config.data_dir,
+        metrics.quarantine,
+        open=lambda: Quarantine(config.data_dir, limit=config.quarantine_limit),
+        edition=catalogue.edition,
+        keep_days=config.quarantine_days,
+    )
     intake = Intake(
         catalogue,
         writer,
@@ -121,6 +132,7 @@ def web() -> Loop:
         accept_unknown_minor=config.unknown_minor == "accept_and_flag",
         give_way=gates.give_way,
         policies=Policies.load(config.personal_data_file, config.personal_numbers),
+        quarantine=quarantine.refused,
     )
     keys = _keys(config, metrics)
     health = WebHealth(journal, writer, config.data_dir, keys)
@@ -131,6 +143,7 @@ def web() -> Loop:
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules, make=False), journal, rules)
     api = Api(intake, journal, gate, catalogue=catalogue, metrics=metrics, audit=audit.refused)
     audit.start()
+    quarantine.start()
     app = api.app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
     gate.guard(app, probes.name)
     _collect_seldom()
@@ -146,7 +159,7 @@ def relay() -> None:
     catalogue = checked(config)
     check_client()
     told = registry("relay")
-    metrics = relay_metrics(told, catalogue.topics)
+    metrics = relay_metrics(told, [*catalogue.topics, *_beside(config)])
     wake, stop = _until_a_signal()
     leadership, pulse = Leadership(config.data_dir, metrics.leader), Pulse(config.data_dir, time)
     health = RelayHealth(leadership, pulse)
@@ -198,12 +211,25 @@ def _lead(
         dedupe_days=config.dedupe_days,
         clock=time,
     )
+    rejects = RejectsPublisher(
+        lambda: Quarantine(config.data_dir, limit=config.quarantine_limit) if exists(config.data_dir) else None,
+        lambda quarantine: KafkaPublisher(config, journal_id=quarantine, wake=lambda: None),
+        watch,
+    )
     _collect_seldom()
-    watch.start(topics)
+    watch.start([*topics, *_beside(config)])
     fold.start(stop)
+    if config.publish_rejects:
+        rejects.start(stop)
     mover.run(stop, chores)
+    rejects.join()
     fold.join()
     watch.stop()
+
+
+def _beside(config: Config) -> list[str]:
+    """Topics that are not the catalogue's."""
+    return [rejected.TOPIC] if config.publish_rejects else []
 
 
 def _web_metrics(told: CollectorRegistry, catalogue: Catalogue) -> WebMetrics:

@@ -140,6 +140,11 @@ class Config:
     personal_data_file: Path | None = _option(
         "", _optional_path, "path", "TOML: what becomes of personal data, by field and sender; default: strict"
     )
+    quarantine_limit: int = _option(
+        str(64 << 20), _between(1 << 20, 1 << 40), "bytes", "room for refused reports; the oldest give way"
+    )
+    quarantine_days: int = _option("30", _between(1, 3650), "days", "how long a refused report is kept at most")
+    publish_rejects: bool = _option("yes", _yes, "yes|no", "publish refused reports, masked, to gridgov.rejected")
     journal_limit: int = _option(
         str(1 << 30), _between(1 << 20, 1 << 44), "bytes", "room for the journal; 503 above 90 %, again from 80 %"
     )

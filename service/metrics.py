@@ -72,6 +72,9 @@ class WebMetrics:
         "One group commit of the journal, flush included.",
         buckets=APPEND_SECONDS,
     )
+    quarantine: Counter = _metric(
+        "quarantine_reports_total", "Refused reports of known senders, by whether they were kept.", "result"
+    )
     audit_unwritten: Gauge = _metric(
         "audit_unwritten_events", "Refusals that the audit log has not taken yet; 0 unless its disk is full or ill."
     )
@@ -130,6 +133,7 @@ def web_metrics(
             (*place, *rest) for place, *rest in product(majors, stages, ("accepted", "duplicate"))
         ],
         "reason": [(one,) for one in reasons],
+        "result": [("kept",), ("dropped",)],
         "kind": [("repair",), ("incident",)],
         "flag": [(one,) for one in flags],
     }

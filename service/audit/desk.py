@@ -26,7 +26,7 @@ WINDOW_SECONDS = 60.0
 MOST_SORTS = 100  # lines of a window
 LEAST_FREE = 1 << 20  # bytes of the disk, below which it is as good as full
 UNWRITTEN = "audit_unwritten"
-_KEY = re.compile(r"gg_([0-9a-f]{8})_")
+_KEY = re.compile("gg_([0-9a-f]{8})")
 
 
 class Sort(NamedTuple):
@@ -59,7 +59,7 @@ class Desk:
 
     def refused(self, status: int, reason: str, environ: Mapping[str, str]) -> None:
         """Somebody got a 401 or 403. Of a key only its id is told, which is no secret."""
-        key = _KEY.search(environ.get("HTTP_AUTHORIZATION", ""))
+        key = _KEY.search(environ.get("HTTP_AUTHORIZATION", "") or environ.get("HTTP_X_APP_KEY", ""))
         what = What.AUTHENTICATION if status == 401 else What.AUTHORISATION
         address = environ.get("gridgov.client") or environ.get("REMOTE_ADDR") or "-"
         self._gather(Sort(what, f"key {key[1]}" if key else "-", address, reason))

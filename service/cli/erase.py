@@ -3,6 +3,7 @@
 import click
 
 from schemas.catalogue import Catalogue
+from schemas.rejected import TOPIC
 from schemas.times import format_time
 from service.audit.trail import What
 from service.cases.casebook import Casebook
@@ -14,6 +15,7 @@ from service.journal.erase import Erased
 from service.journal.sqlite import JournalMissing
 from service.journal.upkeep import set_aside
 from service.ports import JournalError, State
+from service.quarantine.store import Quarantine, exists
 
 
 @click.command()
@@ -33,14 +35,17 @@ def erase(config: Config, report: tuple[str, str] | None, case: str | None) -> N
     with opened_journal(config) as journal:
         found = journal.erase(what, *name)
         aside = _from_casebook(config, what, name)
+    refused = _from_quarantine(config, what, name)
     note(reports=len(found), in_kafka=sum(_perhaps_in_kafka(one) for one in found))
     for one in found:
         _tell(one, config)
     if aside:
         click.echo(f"casebook: the text of {aside} reports that could not be worked in is taken out")
+    if refused:
+        click.echo(f"{TOPIC}: {refused} records of it, refused and masked, stay in Kafka until the topic's retention")
     for path in set_aside(config.data_dir):
         click.secho(f"{path}: a corrupt journal; it is left as it is, delete it once it is salvaged", fg="yellow")
-    if not (found or aside):
+    if not (found or aside or refused):
         fail(
             "no receipt of it is left: nothing of it is in the journal. Receipts of what is in Kafka stay"
             f" {config.dedupe_days} days; what was published before that may still be there"
@@ -59,6 +64,18 @@ def _from_casebook(config: Config, what: str, name: tuple[str, ...]) -> int:
         fail(f"casebook: {error}")
     finally:
         casebook.close()
+
+
+def _from_quarantine(config: Config, what: str, name: tuple[str, ...]) -> int:
+    if not exists(config.data_dir):
+        return 0
+    quarantine = Quarantine(config.data_dir, limit=config.quarantine_limit)
+    try:
+        return quarantine.erase(what, *name)
+    except JournalError as error:
+        fail(f"quarantine: {error}")
+    finally:
+        quarantine.close()
 
 
 def _perhaps_in_kafka(one: Erased) -> bool:

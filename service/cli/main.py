@@ -10,7 +10,9 @@ from service.cli.command import configured
 from service.config import Config
 from service.version import VERSION
 
-_ALIKE = ("audit", "cases", "consume", "erase", "journal", "keys", "replay", "simulate", "standards", "topics")
+_ALIKE = (
+    *("audit", "cases", "consume", "erase", "journal", "keys", "rejects", "replay", "simulate", "standards", "topics"),
+)
 # command → its module, whose imports the other commands need not wait for
 ELSEWHERE = {
     **dict.fromkeys(("web", "relay", "run"), "serve"),

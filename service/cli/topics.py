@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 import click
 
 from schemas.catalogue import Catalogue
+from schemas.rejected import TOPIC
 from service.broker.topics import Cluster, ClusterUnreachable
 from service.broker.weaknesses import complaints, made_with
 from service.cli.command import configured, fail
@@ -24,7 +25,7 @@ def topics(config: Config, apply: bool) -> None:
     GRIDGOV_TOPIC_REPLICATION and GRIDGOV_TOPIC_RETENTION_HOURS; it never changes one that exists.
     """
 
-    names = Catalogue.load(config.catalogue_dir).topics
+    names = [*Catalogue.load(config.catalogue_dir).topics, *([TOPIC] if config.publish_rejects else [])]
     cluster = Cluster(config)
     try:
         found = cluster.describe(names)

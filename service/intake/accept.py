@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from schemas import event, report, wire
 from schemas.catalogue import Catalogue, Category, Major
@@ -18,6 +18,7 @@ from service.metrics import Bound, WebMetrics
 from service.ports import Conflict, Message, Receipt
 
 TURN_REPORTS = 100  # of a batch: then others have a turn, some 4 ms later
+Quarantine = Callable[[str, dict[str, Any], Reason, Sequence[Problem]], None]
 _IDENTIFIER = re.compile(report.IDENTIFIER)
 
 
@@ -56,10 +57,11 @@ class Intake:
         accept_unknown_minor: bool,
         give_way: Callable[[], None] = lambda: None,
         policies: Policies = STRICTEST,
+        quarantine: Quarantine = lambda *_: None,
     ) -> None:
         self._catalogue, self._writer = catalogue, writer
         self._reports, self._delay, self._flags = Bound(metrics.reports), Bound(metrics.delay), Bound(metrics.flags)
-        self._policies = policies
+        self._policies, self._quarantine = policies, quarantine
         self._clock, self._accept_unknown_minor, self._give_way = clock, accept_unknown_minor, give_way
 
     def accept(
@@ -78,7 +80,11 @@ class Intake:
             prepared += [self._prepare(sender, item, now, traceparent) for item in items[begin : begin + TURN_REPORTS]]
         good = [one for one in prepared if isinstance(one, _Prepared)]
         answers = iter(self._writer.submit([one.message for one in good]) if good else [])
-        return [one if isinstance(one, Refused) else self._answered(one, next(answers)) for one in prepared]
+        done = [one if isinstance(one, Refused) else self._answered(one, next(answers)) for one in prepared]
+        for item, answer in zip(items, done, strict=True):
+            if isinstance(answer, Refused) and isinstance(item, dict):
+                self._quarantine(sender.name, item, answer.reason, answer.problems)
+        return done
 
     def _prepare(self, sender: Principal, item: object, now: int, traceparent: str | None) -> _Prepared | Refused:
         if isinstance(item, wire.Unreadable):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+from kafka import KafkaConsumer
 
 from tests.broker import Kafka
-from tests.gridgov import NO_KAFKA, Gridgov, alone, report, running
+from tests.gridgov import NO_KAFKA, Gridgov, alone, report, running, until
 from tests.system.refusals import ENGLISH, ask
 
 PHONE, NAME, MORE = "13812345678", "金丝雀先生", "CanarySmith"
@@ -114,3 +116,51 @@ def test_numbers_in_free_text_are_kept_nowhere_unless_that_is_wanted(tmp_path: P
         assert marked(on_disk(keeping)) == [PHONE]
     with alone(masking):
         assert ask(masking, "POST", "/v1/reports", report("text-3", **text)).json["duplicate"] is True
+
+
+def refused_in_kafka(kafka: Kafka, report_id: str) -> list[dict[str, Any]]:
+    """The records of the topic of refused reports that are about one."""
+    reader = KafkaConsumer(
+        "gridgov.rejected",
+        bootstrap_servers=kafka.bootstrap,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=1500,
+        enable_auto_commit=False,
+    )
+    try:
+        records = [(record.key, dict(record.headers), orjson.loads(record.value)) for record in reader]
+    finally:
+        reader.close()
+    return [
+        {"key": key, "headers": headers, "value": value}
+        for key, headers, value in records
+        if value.get("report_id") == report_id
+    ]
+
+
+def test_what_was_refused_is_kept_published_and_sent_again_without_people(talkative: Gridgov, kafka: Kafka) -> None:
+    given = report(
+        "refused-1", category="0277", reporter=REPORTER, description=f"请联系{PHONE}", extra={PHONE: int(PHONE)}
+    )
+    for _ in range(3):
+        assert ask(talkative, "POST", "/v1/reports", given).status == 422
+    [one] = until(lambda: refused_in_kafka(kafka, "r-refused-1"), "it is in Kafka", seconds=60)
+    assert one["key"] == b"20201104refused-1"
+    assert one["headers"]["ce_type"] == b"gridgov.rejected"
+    assert (one["value"]["reason"], one["value"]["problems"]) == (
+        "invalid_report",
+        [{"pointer": "/category", "code": "unknown_category"}],
+    )
+    listed = [orjson.loads(line) for line in talkative.run("rejects", "list", "--json", check=True).stdout.splitlines()]
+    [id_] = [one["id"] for one in listed if one["report_id"] == "r-refused-1"]
+    shown = talkative.run("rejects", "show", str(id_), check=True).stdout
+    assert '"r-refused-1"' in shown
+
+    assert talkative.run("rejects", "replay", str(id_)).returncode == 1
+    mended = Gridgov(talkative.data_dir, kafka.bootstrap, {"GRIDGOV_UNKNOWN_MINOR": "accept_and_flag"})
+    assert mended.run("rejects", "replay", "--all").returncode == 0
+    talkative.settled()
+    status, receipt = talkative.get("/v1/reports/r-refused-1")
+    assert (status, receipt["state"]) == (200, "settled")
+    assert marked(orjson.dumps([repr(one), shown, listed]) + on_disk(talkative) + talkative.log.encode()) == []
+    assert talkative.metrics()['gridgov_quarantine_reports_total{result="kept"}'] >= 3

@@ -34,6 +34,7 @@ METRICS = {
     "report_flags": ("counter", "flag"),
     "journal_append_duration_seconds": ("histogram", ""),
     "audit_unwritten_events": ("gauge", ""),
+    "quarantine_reports": ("counter", "result"),
     "journal_pending_messages": ("gauge", ""),
     "journal_oldest_pending_timestamp_seconds": ("gauge", ""),
     "journal_size_bytes": ("gauge", ""),
