@@ -95,6 +95,7 @@ class RejectsPublisher:
                 except RecordRefused as error:
                     done.add(one.id)
                     log.warning("a refused report is refused by Kafka", extra={"id": one.id, "error": str(error)})
+            publisher.push()
             end = time.monotonic() + PATIENCE_SECONDS
             while len(done) < len(some) and publisher.failure() is None and time.monotonic() < end:
                 done |= {delivery.seq for delivery in publisher.deliveries()}

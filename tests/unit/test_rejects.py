@@ -219,6 +219,7 @@ class Taken:
 
     def __init__(self, sent: list[Pending], refuse: int | None = None, fail_at: int | None = None) -> None:
         self._sent, self._refuse, self._fail_at = sent, refuse, fail_at
+        self._handed: list[Pending] = []  # sent once it is pushed
         self._new: list[Delivery] = []
         self._failure: Failure | None = None
 
@@ -228,8 +229,12 @@ class Taken:
         if self._failure is None and message.seq == self._fail_at:
             self._failure = Failure(message.seq, "E", "", refused=ParkReason.RECORD_REFUSED)
         if self._failure is None:
-            self._sent.append(message)
-            self._new.append(Delivery(message.seq, 0, 0, 0))
+            self._handed.append(message)
+
+    def push(self) -> None:
+        self._sent += self._handed
+        self._new += [Delivery(message.seq, 0, 0, 0) for message in self._handed]
+        self._handed = []
 
     def deliveries(self) -> list[Delivery]:
         new, self._new = self._new, []
