@@ -23,7 +23,6 @@ from kafka.structs import TopicPartition
 from schemas import event
 from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
 from service.broker.connection import connection, unfamiliar
-from service.broker.headers import Encoded, proven
 from service.config import Config, ConfigError
 from service.ports import (
     Delivery,
@@ -73,6 +72,9 @@ RELIED_ON = {
 }
 
 
+Headers = list[tuple[str, bytes]]
+
+
 class Producer(KafkaProducer):  # type: ignore[misc]  # the client has no types
     """kafka-python's, but for its end: collected, it would mute the log of every producer to come, closed or not."""
 
@@ -83,7 +85,7 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client has no types
         """What the client puts before each line of its log; worked out for every record, also where nobody logs."""
         return "gridgov's producer"
 
-    def hand_over(self, topic: str, *, key: bytes, value: bytes, headers: Encoded) -> Any:
+    def hand_over(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> Any:
         """`send` without a wake-up of the client's thread, which the first record of each partition would be.
 
         What `send` may have to wait for, to refuse or to choose is left to it.
@@ -124,8 +126,6 @@ def check_client() -> None:
         producer: Any = Producer(bootstrap_servers=[address], api_version=(3, 0), enable_idempotence=False)
         try:
             problems = unfamiliar(producer, RELIED_ON)
-            if not proven():
-                problems.append("kafka-python encodes records in another way; install what requirements.lock names")
             if problems:
                 raise ConfigError(problems)
         finally:
@@ -212,12 +212,12 @@ class KafkaPublisher:
         """
         self._producer._sender.force_close()
 
-    def _headers(self, message: Pending) -> Encoded:
+    def _headers(self, message: Pending) -> Headers:
         """Raises `RecordRefused` when the row is damaged: what is no bytes never becomes a record."""
         if not (isinstance(message.value, bytes) and isinstance(message.headers, bytes)):
             raise RecordRefused(ParkReason.RECORD_REFUSED, "no bytes where a record has them: a damaged row")
         ours = ((JOURNAL_ID, self._journal_id), (JOURNAL_SEQ, b"%d" % message.seq), (ATTEMPT, b"%d" % message.attempt))
-        return Encoded((*event.unpacked(message.headers), *ours))
+        return [*event.unpacked(message.headers), *ours]
 
     def _acknowledged(self, seq: int, record: Any) -> None:
         self._delivered.append(Delivery(seq, record.partition, record.offset, int(time.time() * 1000)))

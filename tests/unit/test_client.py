@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaConsumer, __version__
 from kafka.partitioner import DefaultPartitioner
-from kafka.record.memory_records import MemoryRecordsBuilder
 
 from service.broker import places, publisher
 from service.broker.connection import unfamiliar
-from service.broker.headers import Encoded
 from service.broker.publisher import RELIED_ON, ByCase, Producer, check_client
 from service.config import ConfigError
 
@@ -64,25 +62,6 @@ def test_one_attribute_with_another_name_is_told(client: str, path: str, request
 
     assert f"kafka-python {__version__}" in problem
     assert f"no {path}, without which {relied_on[path]}" in problem
-
-
-def record(headers: list[tuple[str, bytes]]) -> bytes:
-    builder = MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=1 << 20)
-    builder.append(1_604_448_000_000, b"case-1", b"{}", headers)
-    builder.close()
-    return bytes(builder.buffer())
-
-
-@given(st.lists(st.tuples(st.text(max_size=80), st.binary(max_size=20_000)), min_size=1, max_size=12))
-def test_headers_encoded_here_are_those_that_the_client_encodes(headers: list[tuple[str, bytes]]) -> None:
-    assert record(Encoded(headers)) == record(headers)
-
-
-def test_the_relay_does_not_start_on_a_client_that_encodes_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Encoded, "__len__", list.__len__)  # as if it were not asked
-
-    with pytest.raises(ConfigError, match="encodes records in another way"):
-        check_client()
 
 
 def test_the_relay_does_not_start_on_another_client(monkeypatch: pytest.MonkeyPatch) -> None:
