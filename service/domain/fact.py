@@ -29,7 +29,8 @@ class Said(NamedTuple):
 def pack(report: Report, *, own_only: bool = False) -> bytes:
     """As the journal keeps it. `own_only`: its sender speaks of its own cases only."""
     campaign = report.campaign and [report.campaign["name"], report.campaign.get("phase"), report.campaign.get("level")]
-    said = (report.occurred_at_ms, report.kind, report.category, report.stage, report.supervision, campaign)
+    given = report.canonical  # its words are plain strings, which orjson writes five times sooner than an enum's
+    said = (report.occurred_at_ms, given["kind"], report.category, given["stage"], given["supervision"], campaign)
     return orjson.dumps((*said, True) if own_only else said)
 
 

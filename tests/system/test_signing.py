@@ -41,7 +41,7 @@ def made(gridgov: Gridgov, name: str, digest: str = "sha256") -> str:
     key = gridgov.run("keys", "add", name, "--role", "sender", "--signs", digest, check=True).stdout.strip()
     path = "/v1/catalogue"
     headers = signed(key, b"", digest=digest, method="GET", path=path)
-    until(lambda: ask(gridgov, "GET", path, headers=headers).status == 200, "it is known", seconds=3)
+    until(lambda: ask(gridgov, "GET", path, headers=headers).status == 200, "it is known", seconds=15)
     return key
 
 
