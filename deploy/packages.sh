@@ -9,14 +9,14 @@ wanted_by() { # TARGET
     case $1 in
     ci) need make ;;
     venv) need_venv "${PYTHON:-python3}" ;;
-    test) need curl openssl strace golang-go:go nodejs:node prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool && need_browser ;;
+    test) need curl openssl strace golang-go:go nodejs:node prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool && need_browser && need_postgresql ;;
     obs) need prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool ;;
     watch) need prometheus ;;
     demo) need prometheus prometheus-alertmanager nodejs:node npm ;;
-    bench) need wrk ;;
+    bench) need wrk && need_postgresql ;;
     look) need prometheus prometheus:promtool nodejs:node npm fontconfig:fc-list && need_browser && need_chinese ;;
     faults) # whoever is not root tries only rows that need none of these
-        [ "$(id -u)" != 0 ] || need strace iptables iproute2:ip e2fsprogs:mkfs.ext4 e2fsprogs:e2fsck
+        [ "$(id -u)" != 0 ] || { need strace iptables iproute2:ip e2fsprogs:mkfs.ext4 e2fsprogs:e2fsck && need_postgresql; }
         ;;
     esac
 }
@@ -30,6 +30,11 @@ need() { # PACKAGE or PACKAGE:PROGRAM, whose program is there or not; any of Deb
 need_browser() {
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
         lacks chromium
+}
+
+need_postgresql() { # the server, which Debian keeps out of everybody's PATH
+    set -- "${POSTGRESQL_DIR:-/usr/lib/postgresql}"/*/bin/initdb
+    [ -x "$1" ] || command -v initdb >/dev/null || lacks postgresql
 }
 
 need_chinese() { # a font

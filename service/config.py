@@ -22,8 +22,11 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-def _option(default: str, parse: Callable[[str], Any], unit: str, doc: str, *, env: str = "") -> Any:
-    return field(metadata={"default": default, "parse": parse, "unit": unit, "doc": doc, "env": env})
+def _option(
+    default: str, parse: Callable[[str], Any], unit: str, doc: str, *, env: str = "", secret: bool = False
+) -> Any:
+    said = {"default": default, "parse": parse, "unit": unit, "doc": doc, "env": env, "secret": secret}
+    return field(metadata=said)
 
 
 def _text(raw: str) -> str:
@@ -106,6 +109,7 @@ class Config:
     metrics_host: str = _option("127.0.0.1", _text, "address", "where the metrics and probe ports listen")
     web_metrics_port: int = _option("9464", _PORT, "port", "/metrics, /livez and /readyz of the web process")
     relay_metrics_port: int = _option("9465", _PORT, "port", "/metrics, /livez and /readyz of the relay")
+    sink_metrics_port: int = _option("9466", _PORT, "port", "/metrics, /livez and /readyz of `gridgov sink`")
     threads: int = _option("16", _between(1, 1024), "threads", "reads answered at the same time; reports need none")
     queue: int = _option("1024", _between(16, 65536), "requests", "waiting for the journal; when full, 503")
     keys_file: Path | None = _option("", _optional_path, "path", "API keys; default <data dir>/keys.json")
@@ -184,6 +188,9 @@ class Config:
     )
     audit_dir: Path | None = _option("", _optional_path, "path", "the audit log; default <data dir>/audit")
     audit_days: int = _option("180", _between(180, 36500), "days", "how long a line of the audit log stays at least")
+    sink_database: str | None = _option(
+        "", _optional, "URL", "where `gridgov sink` writes: postgresql://… or sqlite:///…", secret=True
+    )
     log_level: str = _option("INFO", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "", "least severity that is logged")
 
     @property

@@ -41,20 +41,23 @@ ROOMS: dict[str, set[str]] = {
         "service.metrics": "service.ports service.version",
         "service.audit": "schemas service.files",
         "service.domain": SCHEMAS,
+        "service.consumer": "",
         "service.simulate": SCHEMAS,
-        "service.broker": "schemas service.config service.ports",
+        "service.broker": "schemas service.config service.consumer service.ports",
         "service.journal": "schemas service.files service.gate service.ports",
         "service.quarantine": "schemas service.journal service.ports",
         "service.intake": f"{SCHEMAS} service.config service.domain service.files service.gate service.metrics"
         " service.ops service.ports",
         "service.relay": "service.metrics service.ops service.ports",
         "service.cases": f"{SCHEMAS} service.config service.domain service.intake service.journal service.ports",
+        "service.sink": f"{SCHEMAS} service.consumer service.domain",
         "service.app": f"{SCHEMAS} service.config service.ports service.docs service.domain service.metrics service.ops"
         " service.processes service.audit service.journal service.quarantine service.intake service.broker"
         " service.relay service.cases",
         "service.cli": f"{SCHEMAS} service.version service.config service.ports service.logs service.processes"
         " service.metrics service.audit service.domain service.simulate service.journal service.quarantine"
-        " service.intake service.broker service.relay service.cases service.app",
+        " service.intake service.broker service.relay service.cases service.app"
+        " service.consumer service.ops service.sink",
     }.items()
 }
 

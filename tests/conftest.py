@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.broker import Broker, ExternalKafka, Kafka, run_script
+from tests.postgresql import Postgresql
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -43,6 +44,17 @@ def kafka(request: pytest.FixtureRequest) -> Kafka:
         return ExternalKafka(bootstrap)
     own: Broker = request.getfixturevalue("kafka_of_this_session")
     return own
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[Postgresql]:
+    """A PostgreSQL of this module's own, running."""
+    one = Postgresql()
+    try:
+        one.start()
+        yield one
+    finally:
+        one.remove()
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""The Kafka clients. Nothing outside this room knows kafka-python."""
+"""The Kafka clients. But for `consumer/`, a package by itself, nothing else knows kafka-python."""

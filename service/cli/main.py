@@ -11,7 +11,8 @@ from service.config import Config
 from service.version import VERSION
 
 _ALIKE = (
-    *("audit", "cases", "consume", "erase", "journal", "keys", "rejects", "replay", "simulate", "standards", "topics"),
+    *("audit", "cases", "consume", "erase", "journal", "keys", "rejects", "replay", "simulate", "sink", "standards"),
+    "topics",
 )
 # command → its module, whose imports the other commands need not wait for
 ELSEWHERE = {
@@ -43,7 +44,7 @@ def main() -> None:
     \b
     Try it:      gridgov run                     (or `make run` in a checkout: with a broker)
     Send:        gridgov replay reports.ndjson, gridgov simulate
-    Receive:     gridgov consume --from-beginning
+    Receive:     gridgov consume --from-beginning, gridgov sink sqlite:///cases.db
     Watch:       gridgov cases --overdue, gridgov standards
     Look after:  gridgov journal status, gridgov topics, gridgov keys list,
                  gridgov audit verify
@@ -59,6 +60,8 @@ def show_config(config: Config) -> None:  # noqa: ARG001 - having one proves tha
     for option in configuration.options():
         name, default = configuration.env_name(option), option.metadata["default"]
         value = os.environ.get(name, default).strip()
+        if value and option.metadata["secret"]:
+            value = "(set, not shown)"
         changed = click.style(f"{name}={value}", bold=value != default)
         unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
         click.echo(f"{changed}\n    {option.metadata['doc']}{unit}; default {default or 'none'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,3 +103,26 @@ def test_the_catalogue(web: Gridgov) -> None:
 
 def test_a_report_is_accepted(web: Gridgov) -> None:
     assert web.post(report("wheel"))[0] == 202
+
+
+def test_the_consumer_installs_alone_into_an_environment_of_its_own(elsewhere: Path) -> None:
+    """As a sub-centre does: from its directory, with what it says that it needs, and that is kafka-python only."""
+    alone, source = elsewhere / "alone", elsewhere / "source"
+    shutil.copytree(
+        ROOT / "service" / "consumer", source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    )
+    subprocess.run([sys.executable, "-m", "venv", alone], check=True)
+    python = alone / "bin" / "python"
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--constraint", elsewhere / "pins.txt", source], check=True
+    )
+    listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], check=True, stdout=subprocess.PIPE)
+    assert {one["name"] for one in json.loads(listed.stdout)} - {"pip", "setuptools", "wheel"} == {
+        "gridgov-consumer",
+        "kafka-python",
+    }
+    program = (
+        "from gridgov_consumer import Database, Reader;"
+        "Reader({}, Database.at('sqlite:///x.db'), print, group='g', prepare=exit).open()"
+    )
+    subprocess.run([python, "-c", program], cwd=elsewhere, check=True)

@@ -18,7 +18,8 @@ MADE_BY_TOOLS = {".venv", "var", "dist", "build", ".mypy_cache", ".ruff_cache", 
 
 # library → the rooms or modules that may know it
 LIBRARY_OF = {
-    "kafka": {"service.broker", "deploy.kafka"},
+    "kafka": {"service.broker", "service.consumer", "deploy.kafka"},
+    "psycopg": {"service.consumer.database"},
     "apsw": {"service.journal.sqlite"},
     "granian": {"service.cli.serve"},
     "click": {"service.cli", "deploy.kafka"},

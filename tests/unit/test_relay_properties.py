@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from service.broker.consume import Watermark
+from service.consumer import Watermark
 from service.journal.journal import SqliteJournal
 from service.metrics import relay_metrics
 from service.ports import JournalUnavailable, State

@@ -34,7 +34,8 @@ class Machine:
 
     def run(self, script: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         command = ["/bin/sh", str(ROOT / "deploy" / script), *arguments]
-        asked = {"PATH": str(self.programs), "NOTED": str(self.noted), **env}
+        nowhere = str(self.programs / "postgresql")
+        asked = {"PATH": str(self.programs), "NOTED": str(self.noted), "POSTGRESQL_DIR": nowhere, **env}
         return subprocess.run(command, cwd=ROOT, env=asked, capture_output=True, text=True, check=False)
 
 
@@ -61,7 +62,7 @@ def test_who_may_not_install_gets_one_line_that_names_everything(machine: Machin
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "missing here; as root: apt-get install --no-install-recommends"
-        " python3-venv golang-go nodejs prometheus prometheus-alertmanager chromium\n"
+        " python3-venv golang-go nodejs prometheus prometheus-alertmanager chromium postgresql\n"
     )
 
 
@@ -69,7 +70,7 @@ def test_a_machine_that_is_not_debian_gets_the_names(machine: Machine) -> None:
     done = machine.run("packages.sh", "bench")
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "missing here, by the names of Debian's packages: wrk\n"
+    assert done.stderr == "missing here, by the names of Debian's packages: wrk postgresql\n"
 
 
 def test_a_sudo_that_asks_nothing_installs_and_that_is_said(machine: Machine) -> None:
@@ -77,9 +78,9 @@ def test_a_sudo_that_asks_nothing_installs_and_that_is_said(machine: Machine) ->
 
     done = machine.run("packages.sh", "bench", "watch")
 
-    said = "missing here, installing it: sudo apt-get install --no-install-recommends wrk prometheus\n"
+    said = "missing here, installing it: sudo apt-get install --no-install-recommends wrk postgresql prometheus\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
-    assert machine.noted.read_text().splitlines()[-1].endswith("packages.sh --install wrk prometheus")
+    assert machine.noted.read_text().splitlines()[-1].endswith("packages.sh --install wrk postgresql prometheus")
 
 
 def test_an_installation_that_fails_is_an_error(machine: Machine) -> None:
@@ -88,7 +89,7 @@ def test_an_installation_that_fails_is_an_error(machine: Machine) -> None:
     done = machine.run("packages.sh", "bench")
 
     assert done.returncode == 1
-    assert done.stderr == "could not be installed: apt-get install --no-install-recommends wrk\n"
+    assert done.stderr == "could not be installed: apt-get install --no-install-recommends wrk postgresql\n"
 
 
 def test_what_the_fault_rows_need_is_installed_for_them() -> None:
