@@ -64,7 +64,10 @@ class Places:
     method raises ends it.
     """
 
-    def __init__(self, consumer: Any, topics: Iterable[str], *, from_beginning: bool) -> None:
+    def __init__(
+        self, consumer: Any, topics: Iterable[str], *, from_beginning: bool, since_ms: int | None = None
+    ) -> None:
+        """`since_ms`: from what was published at that moment (epoch ms) or later, not from the beginning or the end."""
         self._consumer, self._cluster = consumer, consumer._cluster
         self._topics = frozenset(topics)
         self._ids: dict[str, object] = {}
@@ -74,7 +77,9 @@ class Places:
         self._cluster.need_all_topic_metadata = True
         self._cluster.add_listener(self._looked)
         self._consumer.topics()
-        self._take(from_beginning=from_beginning)
+        self._take(from_beginning=from_beginning or since_ms is not None)
+        if since_ms is not None:
+            self._rewind(since_ms)
 
     def poll(self) -> tuple[list[Notice], dict[TopicPartition, list[Any]]]:
         """What has changed, and then the records that came, by partition; waits a quarter of a second for some."""
@@ -85,6 +90,37 @@ class Places:
         found = self._fetched()
         self._polled_at = time.monotonic()
         return [self._notices.popleft() for _ in range(len(self._notices))], found
+
+    def ends(self) -> dict[TopicPartition, int]:
+        """Where each partition ends now. Raises `KafkaError` when the cluster does not tell."""
+        ends: dict[TopicPartition, int] = self._consumer.end_offsets(
+            list(self._consumer.assignment()), timeout_ms=ASK_MS
+        )
+        return ends
+
+    def reached(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether everything before these has been read."""
+        return all((self._at(place) or 0) >= end for place, end in ends.items() if end)
+
+    def behind(self) -> int:
+        """How many records there are that were not read yet, as far as the cluster has told."""
+        ends = {place: self._consumer.highwater(place) for place in self._consumer.assignment()}
+        return sum(max(0, end - (self._at(place) or 0)) for place, end in ends.items() if end is not None)
+
+    def _at(self, place: TopicPartition) -> int | None:
+        """None: it is not known yet where its reading begins."""
+        with suppress(kafka.KafkaError):
+            at: int | None = self._consumer.position(place, timeout_ms=POLL_MS)
+            return at
+        return None
+
+    def _rewind(self, since_ms: int) -> None:
+        wanted = dict.fromkeys(self._consumer.assignment(), since_ms)
+        for place, found in self._consumer.offsets_for_times(wanted, timeout_ms=ASK_MS).items():
+            if found is None:
+                self._consumer.seek_to_end(place)
+            else:
+                self._consumer.seek(place, found.offset)
 
     def _looked(self, cluster: Any) -> None:
         """The cluster has answered. On the client's own thread, before it fetches anything by this answer."""

@@ -57,10 +57,11 @@ class Topic:
 class Reader:
     """`gridgov consume` from the beginning, step by step: between two steps it is stopped."""
 
-    def __init__(self, *topics: Topic) -> None:
+    def __init__(self, *topics: Topic, **options: Any) -> None:
         config = load({"KAFKA_BOOTSTRAP_SERVERS": topics[0].bootstrap})
-        names = [topic.name for topic in topics]
-        self._items = consume(config, names, from_beginning=True, idle=IDLE, patience=30, waiting=lambda: None)
+        names, self.behind = [topic.name for topic in topics], [-1]
+        options = {"from_beginning": True, "behind": self.behind.append, **options}
+        self._items = consume(config, names, idle=IDLE, patience=30, waiting=lambda: None, **options)
         self.records: list[Record] = []
         self.notices: list[Notice] = []
 
@@ -69,6 +70,10 @@ class Reader:
         while not enough():
             item = next(self._items)
             (self.notices if isinstance(item, Notice) else self.records).append(item)  # type: ignore[arg-type]
+
+    def rest(self) -> None:
+        """Read on to where it ends by itself."""
+        self.records += [item for item in self._items if isinstance(item, Record)]
 
     def upto(self, seq: int) -> None:
         self.until(lambda: seq in self.seqs)
@@ -106,13 +111,41 @@ def topic(kafka: Kafka, clients: tuple[KafkaAdminClient, KafkaProducer]) -> Topi
 def reading() -> Iterator[Callable[..., Reader]]:
     made: list[Reader] = []
 
-    def read(*topics: Topic) -> Reader:
-        made.append(Reader(*topics))
+    def read(*topics: Topic, **options: Any) -> Reader:
+        made.append(Reader(*topics, **options))
         return made[-1]
 
     yield read
     for one in made:
         one.close()
+
+
+# ---- from when to when ----
+
+
+def test_what_was_published_since_is_read_up_to_where_it_ended_and_no_further(topic: Topic, reading: Any) -> None:
+    topic.make(3)
+    moments = {seq: 1_000_000 * seq for seq in range(1, 7)}
+    for seq, moment in moments.items():
+        topic.write(range(seq, seq + 1), seq % 2, timestamp_ms=moment)  # the third partition stays empty
+    reader = reading(topic, since_ms=moments[4], follow=False)
+    reader.until(lambda: reader.seqs)
+    topic.write(range(7, 9))
+
+    reader.rest()
+
+    assert {4, 5, 6} <= set(reader.seqs) <= {4, 5, 6, 7, 8}
+    assert reader.behind[-1] <= 2
+
+
+def test_it_knows_how_far_behind_it_is(topic: Topic, reading: Any) -> None:
+    topic.make().write(range(1, 6))
+    reader = reading(topic, follow=False)
+
+    reader.rest()
+
+    assert reader.seqs == [1, 2, 3, 4, 5]
+    assert reader.behind[-1] == 0
 
 
 # ---- places that are gone ----

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import time
+import unicodedata
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +21,12 @@ from kafka import errors as kafka
 from kafka.structs import OffsetAndMetadata
 
 from service.broker import consume as module
-from service.broker.consume import ReadingFailed, Record, Watermark, _read, _record
+from service.broker.consume import ReadingFailed, Record, _read, _record
 from service.broker.places import POLL_MS, Change, Notice, Places
 from service.broker.topics import ClusterUnreachable
-from service.cli import consume as command
+from service.cli import records
 from service.cli.main import main
+from service.consumer import Watermark
 
 VALUE = orjson.loads((Path(__file__).parents[2] / "schemas" / "examples" / "event.json").read_bytes())
 KEY, BYTES = VALUE["case_id"].encode(), orjson.dumps(VALUE)
@@ -161,7 +165,7 @@ def test_whatever_is_in_a_topic_is_read_and_shown_and_moves_no_watermark(key: An
 
     record = _record(written(key=key, value=value, headers=headers), watermark)
 
-    line, told = command._as_line(record), orjson.loads(command._as_json(record))
+    line, told = records.as_line(record), orjson.loads(records.as_json(record))
     assert line.isprintable()
     assert (told.get("foreign"), told["offset"]) == (record.foreign, 3)
     assert record.foreign is None or watermark.passes("j", "t", 0, 1)
@@ -170,16 +174,20 @@ def test_whatever_is_in_a_topic_is_read_and_shown_and_moves_no_watermark(key: An
 # ---- the command ----
 
 
-def shown(*items: Record | Notice | Exception, json: bool = False, duplicates: bool = False) -> Result:
-    """What `gridgov consume` makes of what its reader gives it."""
+def shown(
+    *items: Record | Notice | Exception, json: bool = False, duplicates: bool = False, more: str = "", **asked: Any
+) -> Result:
+    """What `gridgov consume` makes of what its reader gives it; `asked` takes what the reader was asked for."""
 
-    def given(*_: object, **__: object) -> Iterator[Record | Notice]:
+    def given(*_: object, **told: Any) -> Iterator[Record | Notice]:
+        asked.get("of", {}).update(told)
+        told["behind"](7) if "of" in asked else None
         for item in items:
             if isinstance(item, Exception):
                 raise item
             yield item
 
-    options = ["--json"] * json + ["--duplicates"] * duplicates
+    options = ["--json"] * json + ["--duplicates"] * duplicates + more.split()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "consume", given)
         return CliRunner().invoke(main, ["consume", *options], catch_exceptions=False)
@@ -218,6 +226,103 @@ def test_json_marks_what_is_foreign_and_what_is_no_message_at_all() -> None:
     assert alien == ours | {"value": "\x1b[2Jboo", "foreign": "its value is no report"}
     assert gap.pop("text").startswith("30 messages (offsets 10 to 39)")
     assert gap == {"notice": "overtaken", "topic": "t", "partition": 0, "from": 10, "to": 40, "skipped": 30}
+
+
+def of(**changes: Any) -> Record:
+    """A record of ours whose value has these."""
+    value = VALUE | changes
+    return _record(written(key=value["case_id"].encode(), value=orjson.dumps(value)), Watermark())
+
+
+def test_csv_has_flat_columns_for_ours_alone_and_nothing_that_a_spreadsheet_would_run() -> None:
+    location = {"address": "=HYPERLINK(1), 东", "street_code": "310109018"}
+    done = shown(of(location=location), ALIEN, AGAIN, GAP, more="-o csv --duplicates")
+
+    ours, again = csv.DictReader(done.stdout.splitlines())
+    assert (ours["address"], ours["street_code"], ours["stage"]) == ("'=HYPERLINK(1), 东", "310109018", VALUE["stage"])
+    assert (ours["topic"], ours["journal_seq"], ours["duplicate"], again["duplicate"]) == ("t", "7", "", "yes")
+    assert ours["category_zh"] == VALUE["category_name"]["zh"]
+    assert "1 foreign" in done.stderr
+
+
+def test_csv_of_nothing_has_its_head() -> None:
+    assert shown(more="-o csv").stdout.startswith("occurred_at,received_at,")
+
+
+def test_a_table_is_aligned_whatever_is_in_it() -> None:
+    records = [
+        of(),
+        of(supervision="none"),
+        of(category_name={"zh": "很" * 40, "en": "x"}),
+        of(location={"address": "\x1b"}),
+    ]
+    head, _, *lines = shown(*records, more="-o table").stdout.splitlines()
+
+    def column(line: str, at: int) -> str:
+        """What begins at a column of the terminal, where a Chinese character takes two."""
+        return "".join(char * (1 + (unicodedata.east_asian_width(char) in "WF")) for char in line)[at:]
+
+    stage = head.index("stage")
+    assert [column(line, stage)[:4] for line in lines] == ["上上报报"] * 4
+    assert [column(line, stage - 1)[0] for line in lines] == [" "] * 4
+    assert lines[0].startswith("2020-11-04 08:00:00  202011040002")
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ("", ["a", "b", "alien"]),
+        ("--case a", ["a"]),
+        ("--case a --case b", ["a", "b"]),
+        ("--category 02", ["b"]),
+        ("--category 0404 --category 0211", ["a", "b"]),
+        ("--kind incident", []),
+        ("--kind repair --category 04", ["a"]),
+    ],
+)
+def test_only_what_is_asked_for_is_shown_and_counted(options: str, wanted: list[str]) -> None:
+    given = of(case_id="a"), of(case_id="b", category="0211"), _record(written(key=b"alien"), Watermark())
+
+    done = shown(*given, more=options)
+
+    assert [line.split("  ")[2 if "foreign" not in line else 1] for line in done.stdout.splitlines()] == wanted
+    assert done.stderr.startswith(f"{len(set(wanted) - {'alien'})} messages")
+
+
+@pytest.mark.parametrize(
+    ("options", "follow"),
+    [("", True), ("--no-follow", False), ("--since 1h", False), ("--since 1h -f", True), ("--from-beginning", True)],
+)
+def test_what_is_past_ends_and_what_comes_is_followed(options: str, *, follow: bool) -> None:
+    asked: dict[str, Any] = {}
+    done = shown(OURS, more=options, of=asked)
+
+    assert asked["follow"] is follow
+    assert done.stderr.endswith(", 7 behind\n")
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("3d", 259_200)], ids=str)
+def test_since_may_be_so_long_ago(told: str, seconds: int) -> None:
+    asked: dict[str, Any] = {}
+    shown(more=f"--since {told}", of=asked)
+
+    assert abs(time.time() - seconds - asked["since_ms"] / 1000) < 60
+
+
+@pytest.mark.parametrize("told", ["2020-11-04", "2020-11-04T00:00:00", "2020-11-03T16:00:00Z"])
+def test_since_may_be_a_moment_of_the_districts_clocks(told: str) -> None:
+    asked: dict[str, Any] = {}
+    shown(more=f"--since {told}", of=asked)
+
+    assert asked["since_ms"] == 1_604_419_200_000
+
+
+def test_what_is_no_time_is_told_with_examples() -> None:
+    done = shown(more="--since yesterday")
+
+    assert done.exit_code == 2
+    assert "15m" in done.stderr
 
 
 @pytest.mark.parametrize("what", Change)
@@ -276,6 +381,9 @@ class Log:
         if isinstance(self._begin, Exception):
             raise self._begin
         return dict.fromkeys(places, self._begin)
+
+    def highwater(self, place: TopicPartition) -> int | None:
+        return None
 
     def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
         one = self._polls.popleft() if self._polls else []
