@@ -86,7 +86,7 @@ def relay_kills(setting: Setting, *, watermark: bool = True) -> Seen:
         flowing(one.gridgov)
         with one.clients(threads=8, pace=0.02) as clients:
             for _ in range(kills):
-                _kill_relay_with_messages_in_flight(one.gridgov, clients, processes, kafka, dice)
+                kill_relay_with_messages_in_flight(one.gridgov, clients, processes, kafka, dice)
         found = one.judged(breaks=kills)
         consumed = one.gridgov.consumed(duplicates=not watermark)
     sent, _ = one.ledger.read()
@@ -101,7 +101,7 @@ def relay_kills(setting: Setting, *, watermark: bool = True) -> Seen:
     return Seen(found.met and found.copies > 0 and exactly and ordered, figures)
 
 
-def _kill_relay_with_messages_in_flight(
+def kill_relay_with_messages_in_flight(
     gridgov: Gridgov, clients: Clients, processes: Kept, kafka: Broker, dice: Random
 ) -> None:
     until(lambda: relay_sample(gridgov, "gridgov_kafka_publishes_total") > 20, "this relay publishes", seconds=60)

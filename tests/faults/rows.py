@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.postgresql import installed
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -56,4 +58,4 @@ def _there(need: str) -> bool:
         return os.geteuid() == 0
     if need == "loop":
         return Path("/dev/loop-control").exists() and os.geteuid() == 0
-    return shutil.which(need) is not None
+    return installed() if need == "postgresql" else shutil.which(need) is not None
