@@ -19,7 +19,7 @@ from typing import Final
 
 import orjson
 
-from tests.bench import closed, growth, latency, load, machine, web_processes
+from tests.bench import closed, growth, latency, load, machine, sink, web_processes
 from tests.bench.contestants import KNOWN, ROOT, USUAL, Contestant, Ours, Unavailable, elsewhere, gridgov
 from tests.bench.figures import OURS, TARGETS, Figures, table
 from tests.bench.store import Store
@@ -38,10 +38,11 @@ class Plan:
     growth_seconds: int
     growth_rounds: int
     scale: growth.Scale
+    sunk: int  # reports
 
 
-WHOLE: Final = Plan(5, 2, latency.RATES, 5, 200_000, 3, 3, growth.Scale())
-SHORT: Final = Plan(3, 1, latency.RATES[1:2], 2, 10_000, 1, 1, growth.Scale(100_000, 10_000, 10 << 20))
+WHOLE: Final = Plan(5, 2, latency.RATES, 5, 200_000, 3, 3, growth.Scale(), 60_000)
+SHORT: Final = Plan(3, 1, latency.RATES[1:2], 2, 10_000, 1, 1, growth.Scale(100_000, 10_000, 10 << 20), 20_000)
 
 
 class Bench:
@@ -104,12 +105,21 @@ class Bench:
         web_processes.Processes(self._broker.bootstrap, self.figures, scratch, seconds, _say).run(self._rounds)
         yield from web_processes.tables(self.figures)
 
+    def sink(self) -> Iterator[str]:
+        """Into the sub-centre's tables."""
+        backlog = sink.Backlog(self._broker, self.figures, self._scratch / "sink", self._plan.sunk, _say)
+        backlog.fill()
+        for number in range(min(self._rounds, 3)):
+            backlog.round(number)
+        yield from sink.tables(self.figures)
+
 
 PARTS: Final[dict[str, Callable[[Bench], Iterator[str]]]] = {
     "closed": Bench.closed,
     "open": Bench.open,
     "growth": Bench.growth,
     "processes": Bench.processes,
+    "sink": Bench.sink,
 }
 
 

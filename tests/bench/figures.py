@@ -62,7 +62,7 @@ class Target:
     @property
     def part(self) -> str:
         """The part of the bench that measures it."""
-        return {4: "open", 5: "growth", 6: "processes"}.get(self.number, "closed")
+        return {4: "open", 5: "growth", 6: "processes", 7: "sink"}.get(self.number, "closed")
 
     def judged(self, figures: Figures) -> tuple[str, ...]:
         """Its row: number, what, bound, figure, verdict."""
@@ -131,6 +131,7 @@ def _second(cell: str, measure: str) -> Figure:
     return lambda figures: figures.ratio("web x 2", "web x 1", cell, measure)
 
 
+DATABASES: Final = ("sqlite", "postgresql")
 CALM_MS: Final = {300: 15, 1000: 25, 2000: 50}
 
 TARGETS: Final = (
@@ -158,4 +159,5 @@ TARGETS: Final = (
     Target(6, "two web processes, singles at 64", 1.0, "× one", _second("64", "rate")),
     Target(6, "what two cost a report, batches", 1.10, "× CPU of one", _second("batch", "web"), at_most=True),
     Target(6, "what two cost a report, singles at 64", 1.10, "× CPU of one", _second("64", "web"), at_most=True),
+    *(Target(7, f"gridgov sink into {name}", 5_000, "reports/s", _own(f"sink {name}", "rate")) for name in DATABASES),
 )
