@@ -73,7 +73,8 @@ def as_shown(body: dict[str, Any]) -> dict[str, Any]:
         {name: value for name, value in one.items() if name != "elapsed_seconds" or _fulfilled(body, one)}
         for one in body["standards"]
     ]
-    return {name: body[name] for name in COMPARED} | {"standards": standards}
+    stages = [{name: said for name, said in one.items() if name != "foreign"} for one in body["stages"]]  # no column
+    return {name: body[name] for name in COMPARED} | {"standards": standards, "stages": stages}
 
 
 def differences(found: dict[str, Any], ours: dict[str, Any]) -> list[str]:
@@ -103,7 +104,7 @@ def _standard(name: str, started: str | None, row: tuple[Any, ...], as_of: str) 
 
 def _fulfilled(body: dict[str, Any], standard: dict[str, Any]) -> bool:
     """By the stages themselves, not by the table that is compared."""
-    stages = [one["stage"] for one in body["stages"]]
+    stages = [one["stage"] for one in body["stages"] if not one["foreign"]]
     if standard["started_at"] is None:
         return False
     if standard["standard"] == "arrival":

@@ -37,6 +37,7 @@ def _columns(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option("--kind", "kinds", multiple=True, type=click.Choice([kind.value for kind in Kind]), help="Only these.")
 @click.option("--category", "categories", multiple=True, help="Only codes that begin so: 02, 0211; repeatable.")
 @click.option("--street", "streets", multiple=True, help="Only cases in streets whose code begins so; repeatable.")
+@click.option("--own-only", multiple=True, metavar="SENDER", help="A sender whose key says `cases: own`; repeatable.")
 @click.option("--once", is_flag=True, help="End when everything there is has been worked in.")
 @click.option("--columns", is_flag=True, is_eager=True, expose_value=False, callback=_columns, help="Tell the columns.")
 @configured
@@ -48,6 +49,7 @@ def sink(
     kinds: tuple[str, ...],
     categories: tuple[str, ...],
     streets: tuple[str, ...],
+    own_only: tuple[str, ...],
     once: bool,
 ) -> None:
     """Keep the tables `reports` and `cases` of a DATABASE up to date, exactly once, whatever is killed when.
@@ -62,7 +64,7 @@ def sink(
       SELECT category_zh, count(*) FROM cases WHERE completion_outcome = 'breached' GROUP BY 1;
       SELECT case_id, address FROM cases WHERE completion_due_at < now();          -- overdue at this moment
     `gridgov sink --columns` tells every column. For the same outcomes it must have the catalogue and the
-    GRIDGOV_… options that gridgov itself has.
+    GRIDGOV_… options that gridgov itself has, and know which senders may speak of their own cases only.
 
     Start it again whenever it ends: the database knows the place. Start several with one --group to share the work.
     What cannot be worked in is in the table `gridgov_aside` with place and reason, and is tried again at each start.
@@ -72,7 +74,7 @@ def sink(
     store = _database(database, config.sink_database)
     catalogue = Catalogue.load(config.catalogue_dir)
     rules = rules_of(config, catalogue)
-    tables_of = Sink(store, rules, fingerprint(catalogue, rules), names(catalogue))
+    tables_of = Sink(store, rules, fingerprint(catalogue, rules), names(catalogue), frozenset(own_only))
     chosen = Selection(frozenset(kinds), categories, streets)
     settings = connection(config) | {"client_id": group}
     reader = Reader(

@@ -1,6 +1,6 @@
 """Reports and cases as the rows of their tables."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import orjson
@@ -31,8 +31,11 @@ def names(catalogue: Catalogue) -> Names:
     return of
 
 
-def fact_of(report: Report) -> Fact:
-    """What a report says of its case. Raises KeyError, TypeError or ValueError when it is none of the contract's."""
+def fact_of(report: Report, own_only: Container[str]) -> Fact:
+    """What a report says of its case; `own_only` are senders who speak of their own cases only.
+
+    Raises KeyError, TypeError or ValueError when it is none of the contract's.
+    """
     value = report.value
     campaign = value.get("campaign")
     return Fact(
@@ -47,6 +50,7 @@ def fact_of(report: Report) -> Fact:
         _STAGES[report.stage],
         _LEVELS[value["supervision"]],
         Campaign(campaign["name"], campaign.get("phase"), campaign.get("level")) if campaign else None,
+        report.sender in own_only,
     )
 
 

@@ -1,7 +1,7 @@
 """Works reports into `reports` and `cases`, in the reader's transaction, and judges cases whose time has run out."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -19,9 +19,15 @@ _NOWHERE: Mapping[str, Any] = {}
 
 
 class Sink:
-    """The two tables of one database; `rules_id` is another one whenever the rules are others."""
+    """The two tables of one database; `rules_id` is another one whenever the rules are others.
 
-    def __init__(self, database: Database, rules: Rules, rules_id: str, named: Names) -> None:
+    `own_only` are the senders whose key says `cases: own`: the messages do not tell.
+    """
+
+    def __init__(
+        self, database: Database, rules: Rules, rules_id: str, named: Names, own_only: Container[str] = ()
+    ) -> None:
+        self._own_only = own_only
         self._sql, self._lock = database.sql, database.FOR_UPDATE
         self._database, self._rules, self._rules_id, self._named = database, rules, rules_id, named
 
@@ -43,7 +49,7 @@ class Sink:
         facts: dict[str, list[Fact]] = defaultdict(list)
         places: dict[str, Mapping[str, Any]] = {}
         for report in reports:
-            facts[report.case_id].append(fact_of(report))
+            facts[report.case_id].append(fact_of(report, self._own_only))
             if location := report.value.get("location"):
                 places.setdefault(report.case_id, location)
         self._database.add(cursor, "reports", REPORT_COLUMNS, [report_row(report) for report in reports])
