@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(shell expr $$(nproc) + 1) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo watch test obs look faults outage bench unit check lint format lock generate wheel clean always
+.PHONY: help run demo watch test obs look registry faults outage bench unit check lint format lock generate wheel clean always
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -44,6 +44,9 @@ look: .venv/.done ## Draw the dashboards with Grafana's components into var/look
 	@sh deploy/packages.sh look
 	$(BIN)/python -m tests.look $(LOOK)
 
+registry: .venv/.done ## Try the registry's files on a real schema registry (fetches 160 MB once)
+	$(PYTEST) tests/registry
+
 obs: .venv/.done ## Test all of the observability: rules, alerts, dashboards, a real Prometheus and Alertmanager
 	@sh deploy/packages.sh obs
 	$(PYTEST) tests/unit/test_dashboards.py tests/integration/test_rules.py tests/integration/test_panels.py \
@@ -59,6 +62,7 @@ lint: .venv/.done ## Lint, types, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m schemas.generate --check
+	$(BIN)/python -m schemas.compatibility
 	$(BIN)/python -m deploy.grafana.dashboards --check
 	$(BIN)/python -m tests.architecture --check
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from marshmallow import Schema, fields, missing
 
-from schemas import asyncapi
+from schemas import asyncapi, registry
 from schemas.catalogue import Catalogue
 from schemas.event import EventSchema
 from schemas.fields import Closed, Code, Items, Json, Leaf, Text
@@ -127,6 +127,9 @@ ARTEFACTS: dict[str, Callable[[], bytes]] = {  # file under generated/ → its b
     "rejected.schema.json": lambda: _pretty(rejected_schema()),
     "openapi.json": lambda: _pretty(document.document(report_schema())),
     "asyncapi.yaml": lambda: _yaml(asyncapi.document(event_schema(), rejected_schema(), Catalogue.load())),
+    "registry.version.json": lambda: _pretty(registry.version(event_schema())),
+    "registry.config.json": lambda: _pretty(registry.CONFIG),
+    "registry.subjects.txt": lambda: registry.subjects(Catalogue.load()),
 }
 
 
