@@ -6,7 +6,9 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(shell expr $$(nproc) + 1) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo watch test obs look registry faults outage bench unit check lint format lock generate wheel clean always
+SITE := service/docs/site/.done # the pages that are served at /docs/zh and /docs/en
+
+.PHONY: help run docs demo watch test obs look registry faults outage bench unit check lint format lock generate wheel clean always
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -14,10 +16,15 @@ help: ## List the targets
 .venv/.done: always
 	@sh deploy/venv.sh $(MAKECMDGOALS)
 
-run: .venv/.done ## Start everything here: broker, web, relay (Ctrl-C stops; data in ./var)
+$(SITE): $(shell find deploy/docs deploy/runbooks deploy/prometheus/rules schemas/README*.md README*.md service/config.py schemas/promise.py -type f) | .venv/.done
+	$(BIN)/python -m deploy.docs
+
+docs: $(SITE) ## Build the guide into service/docs/site, from where it is served at /docs
+
+run: $(SITE) ## Start everything here: broker, web, relay (Ctrl-C stops; data in ./var)
 	@sh deploy/run.sh
 
-demo: .venv/.done ## All of it at 60 times the speed of life: a simulated district, dashboards live in the browser
+demo: $(SITE) ## All of it at 60 times the speed of life: a simulated district, dashboards live in the browser
 	@sh deploy/packages.sh demo
 	@$(BIN)/python -m deploy.demo
 
@@ -25,7 +32,7 @@ watch: ## A Prometheus beside `make run`, with our rules and alerts
 	@sh deploy/packages.sh watch
 	@sh deploy/watch.sh
 
-test: .venv/.done ## Run all tests, on a real Kafka and a real Prometheus
+test: $(SITE) ## Run all tests, on a real Kafka and a real Prometheus
 	@sh deploy/packages.sh test
 	$(PYTEST) $(PARALLEL) tests/unit tests/integration tests/system
 
@@ -52,7 +59,7 @@ obs: .venv/.done ## Test all of the observability: rules, alerts, dashboards, a 
 	$(PYTEST) tests/unit/test_dashboards.py tests/integration/test_rules.py tests/integration/test_panels.py \
 		tests/system/test_alerting.py
 
-unit: .venv/.done ## Run the quick tests only
+unit: $(SITE) ## Run the quick tests only
 	$(PYTEST) $(PARALLEL) tests/unit
 
 check: lint unit ## Lint, types, generated files, unit tests: what must be clean before a commit
@@ -79,9 +86,9 @@ lock: .venv/.done ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --universal --python-version 3.11 \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet -o requirements.lock
 
-wheel: .venv/.done ## Build the wheel into dist/
+wheel: $(SITE) ## Build the wheel into dist/
 	rm -rf build
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist .
 
 clean: ## Remove what was built; ./var, your data, stays
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist service/docs/site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

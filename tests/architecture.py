@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
         "deploy.grafana": "schemas.catalogue",
         "service.version": "",
         "service.config": "",
+        "deploy.docs": "schemas service.config",
         "service.ports": "",
         "service.files": "",
         "service.gate": "",

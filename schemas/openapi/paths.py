@@ -69,6 +69,7 @@ def described() -> dict[str, Json]:
         "/openapi.json": {"get": get_document()},
         "/docs": {"get": get_page()},
         "/docs/assets/{filename}": {"get": get_asset()},
+        "/docs/{language}/{filename}": {"get": get_guide()},
     }
 
 
@@ -271,12 +272,27 @@ def get_page() -> Json:
 
 def get_asset() -> Json:
     """GET /docs/assets/{filename}."""
-    name = {"name": "filename", "in": "path", "required": True, "schema": {"type": "string"}, "example": "docs.js"}
-    found = {
-        "description": "文件 / the file",
-        "content": {"*/*": {"schema": {"type": "string"}}},
-        "headers": headers(),
-    }
-    responses = {"200": found} | problems(Reason.NOT_FOUND)
     about = "文档网页的脚本与样式。 / The page's scripts and styles."
-    return operation("getDocsAsset", "docs", "网页的文件 / Its files", about, parameters=[name], responses=responses)
+    parameters = [in_path("filename", {"type": "string"}, "docs.js")]
+    return operation("getDocsAsset", "docs", "网页的文件 / Its files", about, parameters=parameters, responses=a_file())
+
+
+def get_guide() -> Json:
+    """GET /docs/{language}/{filename}."""
+    about = "使用手册：怎样上报、消费与运维。 / How to send, consume and operate."
+    language = in_path("language", {"type": "string", "enum": ["zh", "en"]}, "zh")
+    parameters = [language, in_path("filename", {"type": "string"}, "index.html")]
+    return operation("getGuide", "docs", "使用手册 / The guide", about, parameters=parameters, responses=a_file())
+
+
+def in_path(name: str, shape: Json, example: str) -> Json:
+    """A parameter of a path."""
+    return {"name": name, "in": "path", "required": True, "schema": shape, "example": example}
+
+
+def a_file() -> Json:
+    """The responses of whatever serves files."""
+    content = {"*/*": {"schema": {"type": "string"}}}
+    return {"200": {"description": "文件 / the file", "content": content, "headers": headers()}} | problems(
+        Reason.NOT_FOUND
+    )

@@ -18,9 +18,9 @@ MADE_BY_TOOLS = {".venv", "var", "dist", "build", ".mypy_cache", ".ruff_cache", 
 
 # library → the rooms or modules that may know it
 LIBRARY_OF = {
-    "kafka": {"service.broker", "service.consumer", "deploy.kafka"},
+    "kafka": {"service.broker", "service.consumer", "deploy.kafka", "deploy.docs.examples"},
     "psycopg": {"service.consumer.database"},
-    "apsw": {"service.journal.sqlite"},
+    "apsw": {"service.journal.sqlite", "deploy.docs.examples"},  # an example is its reader's program
     "granian": {"service.cli.serve"},
     "click": {"service.cli", "deploy.kafka"},
     "urllib3": {"service.cli.replay"},

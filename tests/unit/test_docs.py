@@ -34,7 +34,7 @@ def test_everything_the_page_asks_for_is_on_board(client: FlaskClient) -> None:
     with client.get("/docs") as page:
         asked = re.findall(r'(?:src|href)="([^"]*)"', page.get_data(as_text=True))
     files = [name for name in asked if not name.startswith("data:")]
-    assert len(files) == 6
+    assert len(files) == 8
     for name in files:
         with client.get(f"/{name}") as answer:  # relative to /docs, so also below a proxy's prefix
             assert answer.status_code == 200, name
