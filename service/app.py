@@ -16,7 +16,7 @@ from schemas import rejected
 from schemas.catalogue import Catalogue, CatalogueError
 from schemas.reasons import Reason
 from service import config as configuration
-from service import docs, ops
+from service import docs, ops, watchdog
 from service.audit.desk import Desk
 from service.audit.trail import Trail
 from service.broker.publisher import KafkaPublisher, check_client
@@ -147,6 +147,7 @@ def web() -> Loop:
     app = api.app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
     gate.guard(app, probes.name)
     _collect_seldom()
+    watchdog.tell(os.environ, health.alive)
     return Loop(app.wsgi_app, threads=config.threads)
 
 
@@ -165,6 +166,7 @@ def relay() -> None:
     health = RelayHealth(leadership, pulse)
     probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
     ops.serve(probes, config.metrics_host, config.relay_metrics_port)
+    watchdog.tell(os.environ, health.alive)
     if leadership.wait(stop):
         _lead(config, catalogue, told=told, metrics=metrics, pulse=pulse, wake=wake, stop=stop)
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from subprocess import PIPE
 
 import orjson
 import pytest

@@ -62,7 +62,7 @@ def test_who_may_not_install_gets_one_line_that_names_everything(machine: Machin
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "missing here; as root: apt-get install --no-install-recommends"
-        " python3-venv golang-go nodejs npm prometheus prometheus-alertmanager chromium postgresql\n"
+        " python3-venv systemd golang-go nodejs npm prometheus prometheus-alertmanager chromium postgresql\n"
     )
 
 
