@@ -12,7 +12,8 @@ import pytest
 
 HERE = Path(__file__).parents[1] / "contract"
 SCHEMAS = Path(__file__).parents[2] / "schemas"
-TOPICS = (SCHEMAS / "generated" / "registry.subjects.txt").read_text(encoding="utf-8").replace("-value", "").split()
+SUBJECTS = (SCHEMAS / "generated" / "registry.subjects.txt").read_text(encoding="utf-8").split()
+TOPICS = sorted([*(subject.removesuffix("-value") for subject in SUBJECTS), "gridgov.rejected"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +39,7 @@ def read(schemas: Path) -> dict[str, Any]:
 
 def test_others_read_it_as_it_is_meant() -> None:
     told = read(SCHEMAS)
-    assert told["asyncapi"] == {"problems": [], "topics": TOPICS}
+    assert (told["asyncapi"]["problems"], sorted(told["asyncapi"]["topics"])) == ([], TOPICS)
     assert told["event"]
     assert told["valid"] == {path.name: True for path in (SCHEMAS / "examples" / "valid").glob("*.json")}
     inexpressible = {
