@@ -8,7 +8,7 @@ PARALLEL := -n $(shell expr $$(nproc) + 1) --dist loadfile
 .DEFAULT_GOAL := help
 SITE := service/docs/site/.done # the pages that are served at /docs/zh and /docs/en
 
-.PHONY: help run docs demo watch test obs look registry faults outage bench unit check lint format lock generate wheel clean always
+.PHONY: help run docs demo watch test obs look registry units faults outage bench unit check lint format lock generate wheel clean always
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -53,6 +53,9 @@ look: .venv/.done ## Draw the dashboards with Grafana's components into var/look
 
 registry: .venv/.done ## Try the registry's files on a real schema registry (fetches 160 MB once)
 	$(PYTEST) tests/registry
+
+units: .venv/.done ## Try the systemd units under a real systemd of its own (as root)
+	$(PYTEST) tests/units
 
 obs: .venv/.done ## Test all of the observability: rules, alerts, dashboards, a real Prometheus and Alertmanager
 	@sh deploy/packages.sh obs

@@ -105,11 +105,11 @@ def test_every_command_does_what_its_page_says(beside: Reader, name: str) -> Non
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_every_command_of_an_operator(operator: Reader, name: str) -> None:
     operator.run("systemctl", "start", "gridgov-web", "gridgov-relay")
-    operator.gridgov.post(report("before"))
+    operator.gridgov.post(report(f"before-{name}"))
     for block in runnable(name):
         operator.follow(block)
     ids = [record["value"]["report_id"] for record in operator.gridgov.consumed()]
-    assert (ids.count("r-before"), operator.gridgov.status()["mismatch"]) == (1, 0)
+    assert (ids.count(f"r-before-{name}"), operator.gridgov.status()["mismatch"]) == (1, 0)
 
 
 def runnable(name: str) -> list[Block]:
