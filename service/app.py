@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from flask import Blueprint
 from prometheus_client import CollectorRegistry
 
 from schemas import rejected
@@ -42,6 +43,7 @@ from service.journal.salvage import opened
 from service.journal.sqlite import unfit
 from service.journal.writer import Writer
 from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry, relay_metrics, web_metrics
+from service.peers import Alone, Team, Together
 from service.ports import JournalError
 from service.processes import die_with_parent
 from service.quarantine.intake import QuarantineDesk
@@ -105,25 +107,20 @@ def _journal_or_end() -> Iterator[None]:
 
 
 @_journal_or_end()
-def web() -> Loop:
-    """The web process, as the HTTP server calls for it in its worker."""
+def web(team: Team) -> Loop:
+    """A web process of `team`, as the HTTP server calls for it in its worker."""
     die_with_parent()
     _take_turns()
     config = configuration.load(os.environ)
     catalogue = checked(config)
-    rules, told = rules_of(config, catalogue), registry("web")
-    metrics = _web_metrics(told, catalogue)
+    counted = CollectorRegistry() if team.size > 1 else None  # what is to be added up
+    rules, told = rules_of(config, catalogue), registry("web", counted=counted)
+    metrics = _web_metrics(counted or told, catalogue)
     journal = opened(config.data_dir, limit=room(config.data_dir, config.journal_limit))
     told.register(JournalCollector(journal))
     gates = Gates()
     writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop, gate=gates)
-    quarantine = QuarantineDesk(
-        config.data_dir,
-        metrics.quarantine,
-        open=lambda: Quarantine(config.data_dir, limit=config.quarantine_limit),
-        edition=catalogue.edition,
-        keep_days=config.quarantine_days,
-    )
+    quarantine = _quarantine(config, catalogue, metrics)
     intake = Intake(
         catalogue,
         writer,
@@ -137,8 +134,8 @@ def web() -> Loop:
     keys = _keys(config, metrics)
     health = WebHealth(journal, writer, config.data_dir, keys)
     audit = Desk(Trail(config.audit, keep_days=config.audit_days), metrics.audit_unwritten)
-    probes = ops.blueprint(told, alive=health.alive, ready=ops.mentioning(health.ready, audit.ailment))
-    ops.serve(probes, config.metrics_host, config.web_metrics_port)
+    alone = Alone(health.alive, ops.mentioning(health.ready, audit.ailment))
+    probes = _probes(config, told, Together(team, counted, alone) if counted else alone)
     gate = _gate(config, keys, pause=lambda seconds: gates().wait(seconds))
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules, make=False), journal, rules)
     api = Api(intake, journal, gate, catalogue=catalogue, metrics=metrics, audit=audit.refused)
@@ -245,6 +242,26 @@ def _web_metrics(told: CollectorRegistry, catalogue: Catalogue) -> WebMetrics:
     )
 
 
+def _quarantine(config: Config, catalogue: Catalogue, metrics: WebMetrics) -> QuarantineDesk:
+    return QuarantineDesk(
+        config.data_dir,
+        metrics.quarantine,
+        open=lambda: Quarantine(config.data_dir, limit=config.quarantine_limit),
+        edition=catalogue.edition,
+        keep_days=config.quarantine_days,
+    )
+
+
+def _probes(config: Config, told: CollectorRegistry, asked: Alone | Together) -> Blueprint:
+    """What this process tells for itself or, where several serve together, each of them for all."""
+    if isinstance(asked, Together):
+        told.register(asked)
+    probes = ops.blueprint(told, alive=asked.alive, ready=asked.ready)
+    if asked.first:
+        ops.serve(probes, config.metrics_host, config.web_metrics_port)
+    return probes
+
+
 def _gate(config: Config, keys: Keys, pause: Callable[[float], object]) -> Gate:
     return Gate(
         keys,
@@ -253,6 +270,7 @@ def _gate(config: Config, keys: Keys, pause: Callable[[float], object]) -> Gate:
         failures=config.auth_failures,
         proxies=config.trusted_proxies,
         trusted=config.trusted_networks,
+        processes=config.web_processes,
         pause=pause,
     )
 

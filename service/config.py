@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+MOST_PROCESSES = 64  # of the web: more than one disk's flushes can feed
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -70,6 +72,11 @@ def _between(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _processes(raw: str) -> int:
+    """One core is left to the relay and the rest of the machine."""
+    return max(1, len(os.sched_getaffinity(0)) - 1) if raw == "auto" else _between(1, MOST_PROCESSES)(raw)
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(raw: str) -> str:
         if raw not in choices:
@@ -110,6 +117,13 @@ class Config:
     web_metrics_port: int = _option("9464", _PORT, "port", "/metrics, /livez and /readyz of the web process")
     relay_metrics_port: int = _option("9465", _PORT, "port", "/metrics, /livez and /readyz of the relay")
     sink_metrics_port: int = _option("9466", _PORT, "port", "/metrics, /livez and /readyz of `gridgov sink`")
+    web_processes: int = _option(
+        "1",
+        _processes,
+        "processes",
+        "that accept reports on one journal, or `auto`: one core less than there are; a sender's limits are shared out"
+        " among them",
+    )
     threads: int = _option("16", _between(1, 1024), "threads", "reads answered at the same time; reports need none")
     queue: int = _option("1024", _between(16, 65536), "requests", "waiting for the journal; when full, 503")
     keys_file: Path | None = _option("", _optional_path, "path", "API keys; default <data dir>/keys.json")

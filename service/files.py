@@ -1,6 +1,9 @@
-"""Files that must be there after a power loss."""
+"""Files that must be there after a power loss, and files of which one process at a time may be busy."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -22,6 +25,17 @@ def replace_whole(path: Path, content: bytes, *, flush: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
     draft.replace(path)
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Wait until no other, in whatever process, is inside with the same file, which is made if it is missing."""
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def flush_directory(path: Path) -> None:

@@ -163,10 +163,13 @@ def expose(group: type[G], into: CollectorRegistry, closed: Closed) -> G:
     return group(**made)
 
 
-def registry(process: str) -> CollectorRegistry:
-    """A registry of its own for one process, with what Prometheus clients usually tell of a process."""
+def registry(process: str, *, counted: CollectorRegistry | None = None) -> CollectorRegistry:
+    """A registry of its own for one process, with what Prometheus clients usually tell of a process.
+
+    What of that is to be added up over several processes goes into `counted`, if there is such a one.
+    """
     made = CollectorRegistry()
-    ProcessCollector(registry=made)
+    ProcessCollector(registry=counted or made)
     PlatformCollector(registry=made)
     build = Info("gridgov_build", "Which gridgov this is.", registry=made)
     build.info({"version": VERSION, "revision": REVISION, "process": process})

@@ -49,6 +49,10 @@ def mentioning(ready: Callable[[], Readiness], *ailments: Callable[[], str | Non
     return also_ready
 
 
+class Untold(Exception):
+    """The metrics cannot be told at this moment; none at all are better than wrong ones."""
+
+
 def blueprint(registry: CollectorRegistry, *, alive: Callable[[], bool], ready: Callable[[], Readiness]) -> Blueprint:
     """The three routes. `alive` must ask nothing outside the process."""
     ops = Blueprint("ops", __name__)
@@ -56,7 +60,10 @@ def blueprint(registry: CollectorRegistry, *, alive: Callable[[], bool], ready: 
     @ops.get("/metrics")
     def metrics() -> Response:
         encode, content_type = _form(request.accept_mimetypes)
-        return Response(encode(registry), content_type=content_type)
+        try:
+            return Response(encode(registry), content_type=content_type)
+        except Untold as error:
+            return _answer(503, {"status": "untold", "reasons": [str(error)]})
 
     @ops.get("/livez")
     def livez() -> Response:

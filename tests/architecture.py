@@ -41,6 +41,7 @@ ROOMS: dict[str, set[str]] = {
         "service.processes": "",
         "service.ops": "",
         "service.watchdog": "",
+        "service.peers": "service.ops",
         "service.docs": "",
         "service.metrics": "service.ports service.version",
         "service.audit": "schemas service.files",
@@ -56,11 +57,11 @@ ROOMS: dict[str, set[str]] = {
         "service.cases": f"{SCHEMAS} service.config service.domain service.intake service.journal service.ports",
         "service.sink": f"{SCHEMAS} service.consumer service.domain",
         "service.app": f"{SCHEMAS} service.config service.ports service.docs service.domain service.metrics service.ops"
-        " service.watchdog service.processes service.audit service.journal service.quarantine service.intake"
-        " service.broker service.relay service.cases",
-        "service.cli": f"{SCHEMAS} service.version service.config service.ports service.logs service.processes"
-        " service.metrics service.audit service.domain service.simulate service.journal service.quarantine"
-        " service.intake service.broker service.relay service.cases service.app"
+        " service.watchdog service.peers service.processes service.audit service.journal service.quarantine"
+        " service.intake service.broker service.relay service.cases",
+        "service.cli": f"{SCHEMAS} service.version service.config service.ports service.logs service.peers"
+        " service.processes service.metrics service.audit service.domain service.simulate service.journal"
+        " service.quarantine service.intake service.broker service.relay service.cases service.app"
         " service.consumer service.ops service.sink",
     }.items()
 }

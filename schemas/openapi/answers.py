@@ -207,9 +207,9 @@ def _readiness() -> Json:
             "reasons": (
                 array(TEXT),
                 "原因，如 journal_full、relay_silent、kafka_unreachable、backlog_old、messages_parked、"
-                "keys_not_reloaded、audit_unwritten、topic_missing:<主题>",
+                "keys_not_reloaded、audit_unwritten、web_process_silent、topic_missing:<主题>",
                 "such as journal_full, relay_silent, kafka_unreachable, backlog_old, messages_parked, "
-                "keys_not_reloaded, audit_unwritten, topic_missing:<topic>",
+                "keys_not_reloaded, audit_unwritten, web_process_silent, topic_missing:<topic>",
             ),
         },
     )

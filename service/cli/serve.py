@@ -4,12 +4,15 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import click
 
 from service import app, logs
 from service.cli.command import fail, given_config
 from service.config import Config
+from service.peers import Team
 from service.processes import Child, GaveUp, Taken, keep, only_one
 from service.relay.pulse import Listener
 
@@ -33,13 +36,13 @@ def web(config: Config) -> None:
     from granian.constants import Interfaces, Loops  # noqa: PLC0415
     from granian.log import LogLevels  # noqa: PLC0415
 
+    made: Callable[..., Any] = partial(app.web, Team(config.web_processes))
     server = Granian(
         "service.app:web",
-        factory=True,
         address=config.host,
         port=config.port,
         interface=Interfaces.RSGI,
-        workers=1,
+        workers=config.web_processes,  # when one dies all end, and are started anew together: counts begin together
         loop=Loops.uvloop,
         backpressure=CONNECTIONS,
         websockets=False,
@@ -49,7 +52,7 @@ def web(config: Config) -> None:
     )
     try:
         with only_one(config.data_dir, config.host, config.port):
-            server.serve()
+            server.serve(target_loader=made, wrap_loader=False)
     except Taken as error:
         fail(str(error))
 

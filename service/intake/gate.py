@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, NoReturn
 
 from flask import Flask, Response, request
@@ -29,7 +29,8 @@ class Gate:
 
     `rate`: reports a second of a sender whose key says no other. `share`: requests with a body that one sender may have
     under way. `failures`: wrong credentials a minute from one address. Who passes on requests is in `proxies`, who may
-    watch the service without a key in `trusted`. `clock` gives monotonic seconds, `now` Unix ones.
+    watch the service without a key in `trusted`. `clock` gives monotonic seconds, `now` Unix ones. Of so many
+    `processes` each gives its part of every limit, as none knows what the others let in.
 
     Who posts too often has his refusals one after the other, by `pause` (seconds), which costs nothing but his
     connections: else who does not listen would ask again at once, and each refusal costs as much as others' reports.
@@ -44,13 +45,18 @@ class Gate:
         failures: int = 100,
         proxies: tuple[Network, ...] = (),
         trusted: tuple[Network, ...] = (),
+        processes: int = 1,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         pause: Callable[[float], object] = lambda _: None,
     ) -> None:
+        def part(limit: int) -> int:
+            return max(1, limit // processes)
+
         self._keys, self._rate = keys, rate
-        self._buckets, self._failures = Buckets(clock), Failures(clock, per_minute=failures)
-        self._shares = Shares(share, SHARE_BYTES)
+        self._policy = policy_of if processes == 1 else lru_cache(1024)(lambda rate: policy_of(part(rate)))
+        self._buckets, self._failures = Buckets(clock), Failures(clock, per_minute=part(failures))
+        self._shares = Shares(part(share), part(SHARE_BYTES))
         self._proxies, self._trusted = proxies, trusted
         self._now, self._pause, self._refusals = now, pause, Buckets(clock)
 
@@ -67,7 +73,7 @@ class Gate:
     def charge(self, environ: Environ, principal: Principal, reports: int) -> None:
         """What came in one request counts as so many reports, each as if it had come by itself."""
         if principal is not LOCAL and reports > 1:
-            policy = policy_of(principal.scope.rate or self._rate)
+            policy = self._policy(principal.scope.rate or self._rate)
             environ[_QUOTA] = policy, self._buckets.charge(principal.name, policy, reports - 1)
 
     def close(self, environ: Environ, response: Response) -> None:
@@ -142,7 +148,7 @@ class Gate:
     # ---- how often ----
 
     def _limit(self, environ: Environ, principal: Principal) -> None:
-        policy = policy_of(principal.scope.rate or self._rate)
+        policy = self._policy(principal.scope.rate or self._rate)
         missing, wait = self._buckets.take(principal.name, policy)
         environ[_QUOTA] = policy, missing
         if wait:

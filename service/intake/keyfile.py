@@ -1,8 +1,6 @@
 """The key file: JSON, 0600, written whole under a lock, read whole or not at all."""
 
-import fcntl
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from service.files import write_whole
+from service.files import one_at_a_time, write_whole
 from service.intake import scopes
 from service.intake.scopes import Scope
 
@@ -95,15 +93,11 @@ def read(path: Path) -> dict[str, Key]:
 def changing(path: Path) -> Iterator[dict[str, Key]]:
     """The keys to be changed, nobody else changing them; written when this is left without an error."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(path.with_suffix(".lock")):
         keys = read(path)
         yield keys
         said = {"keys": [key.dump() for key in keys.values()]}
         write_whole(path, orjson.dumps(said, option=orjson.OPT_INDENT_2))
-    finally:
-        os.close(lock)
 
 
 def stamp(path: Path) -> Stamp | None:

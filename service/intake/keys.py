@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from service.files import replace_whole
+from service.files import one_at_a_time, replace_whole
 from service.intake import keyfile
 from service.intake.keyfile import NAME, Digest, Key, KeysError, Role, Stamp
 from service.intake.scopes import NOTHING_BARRED, Cases, Scope
@@ -239,7 +239,10 @@ class Keys:
         """Not flushed: what a lost machine takes with it here is of no importance."""
         if self._used_path is not None:
             used, self._used = self._used, {}
-            with suppress(OSError):  # a full disk is told by others
+            with (
+                suppress(OSError),
+                one_at_a_time(self._used_path.with_suffix(".lock")),
+            ):  # a full disk is told by others
                 replace_whole(self._used_path, orjson.dumps(_read_used(self._used_path) | used))
 
 

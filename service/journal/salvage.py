@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from schemas import event
-from service.files import flush_directory
+from service.files import flush_directory, one_at_a_time
 from service.journal.journal import SqliteJournal
 from service.journal.sqlite import JournalCorrupt, columns_of, rows_of
 from service.ports import Conflict, JournalError, JournalFull, Message
@@ -31,6 +31,14 @@ def opened(directory: Path, *, limit: int) -> SqliteJournal:
     """
     try:
         return _checked(directory, limit)
+    except JournalCorrupt:
+        with one_at_a_time(directory / "aside.lock"):
+            return _opened_anew(directory, limit)
+
+
+def _opened_anew(directory: Path, limit: int) -> SqliteJournal:
+    try:
+        return _checked(directory, limit)  # another web process may have set it aside meanwhile
     except JournalCorrupt as broken:
         aside = _set_aside(directory)
         log.critical(

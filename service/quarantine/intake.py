@@ -89,6 +89,9 @@ class QuarantineDesk:
             self._close(error)
 
     def _write(self, taken: Sequence[_Refused]) -> None:
+        if self._quarantine is not None and self._quarantine.replaced():  # another web process found it damaged
+            self._quarantine.close()
+            self._quarantine = None
         quarantine = self._quarantine = self._quarantine or self._open()
         if taken and quarantine.scarce():
             self._dropped.inc(len(taken))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,14 @@ def test_a_password_is_kept_nowhere_in_the_configuration(tmp_path: Path) -> None
     assert "geheim" not in repr(config)
 
 
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 1), (8, 7)])
+def test_auto_leaves_one_core_to_others(monkeypatch: pytest.MonkeyPatch, cores: int, processes: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+
+    assert load({"GRIDGOV_WEB_PROCESSES": "auto"}).web_processes == processes
+    assert load({}).web_processes == 1
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     found = problems(
         GRIDGOV_PORT="eighty",
@@ -113,6 +122,8 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("GRIDGOV_PORT", "0"),
         ("GRIDGOV_PORT", "65536"),
         ("GRIDGOV_PORT", "-1"),
+        ("GRIDGOV_WEB_PROCESSES", "0"),
+        ("GRIDGOV_WEB_PROCESSES", "many"),
         ("GRIDGOV_PORT", "8_080"),
         ("GRIDGOV_PORT", "８０８０"),
         ("GRIDGOV_PORT", "9" * 5000),

@@ -168,6 +168,17 @@ def test_who_posts_too_often_has_refusals_one_after_the_other_and_who_reads_keep
     assert pauses[REFUSALS.burst :] == pytest.approx([(REFUSALS.burst + 1) / REFUSALS.rate - 1])
 
 
+@pytest.mark.parametrize(("processes", "at_once"), [(1, 25), (2, 12), (1000, 10)])
+def test_of_several_processes_each_lets_in_its_part(keys: Keys, clock: Clock, processes: int, at_once: int) -> None:
+    gate = Gate(keys, rate=100, processes=processes, clock=clock)
+    asked = {"HTTP_AUTHORIZATION": f"Bearer {scoped(keys)}", "REMOTE_ADDR": SENDER, "REQUEST_METHOD": "GET"}
+
+    for _ in range(at_once):
+        gate.caller(dict(asked))
+    with pytest.raises(Refusal):
+        gate.caller(dict(asked))
+
+
 def test_two_keys_of_one_sender_have_one_bucket(keys: Keys, ask: Ask) -> None:
     first, second = scoped(keys), scoped(keys)
     assert ask("/ask/1000", first).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -41,6 +42,16 @@ def damage(directory: Path) -> None:
     middle = len(raw) // 2 // 4096 * 4096
     raw[middle : middle + 3 * 4096] = b"\xff" * (3 * 4096)
     path.write_bytes(raw)
+
+
+def test_of_several_that_find_it_corrupt_one_sets_it_aside(tmp_path: Path) -> None:
+    before = filled(tmp_path, 300)
+    damage(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        ids = {journal.journal_id for journal in pool.map(lambda _: opened(tmp_path, limit=LIMIT), range(4))}
+
+    assert len(ids - {before}) == len(ids) == 1
+    assert len(list(tmp_path.glob("corrupt-*"))) == 1
 
 
 def test_a_sound_journal_is_opened_as_it_is(tmp_path: Path) -> None:
