@@ -53,8 +53,8 @@ def run(rounds: int) -> dict[str, list[tuple[Seen, Seen | None]]]:
     with tempfile.TemporaryDirectory(prefix="gridgov-storm-") as scratch, ProcessPoolExecutor(1) as elsewhere:
         own = Gridgov(Path(scratch) / "var", "127.0.0.1:1", {"GRIDGOV_ALLOW_VOLATILE": "yes"})
         calm, *storms = (
-            own.run("keys", "add", f"rate-{rate}", "--role", "sender", "--rate", str(rate), check=True).stdout.strip()
-            for rate in (500, *LIMITS.values())
+            own.run("keys", "add", f"s{n}", "--role", "sender", "--rate", str(rate), check=True).stdout.strip()
+            for n, rate in enumerate((500, *LIMITS.values()))
         )
         with alone(own):
             drive(own.port, posts(calm, 300), connections=2, rate=200)  # warm
