@@ -27,6 +27,7 @@ ALERTS = {
     "JournalGrowing": Text("日志库持续增长", "Journal keeps growing"),
     "KafkaPublishFailing": Text("发布 Kafka 出错", "Publishing fails"),
     "TopicUnsafe": Text("主题设置会丢消息", "Topic settings lose messages"),
+    "KeysStale": Text("密钥文件无法读取", "Key file unreadable"),
     "RejectSpike": Text("拒收激增", "Spike of refusals"),
     "CaseTrackerStale": Text("案件跟踪停滞", "Case tracker stale"),
     "CasesIncomplete": Text("有上报未计入案件", "Reports not in any case"),

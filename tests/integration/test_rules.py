@@ -36,7 +36,7 @@ SEVERITIES = {
     },
     "wall": {
         *("JournalGrowing", "KafkaPublishFailing", "TopicUnsafe", "RejectSpike", "CaseTrackerStale", "CasesIncomplete"),
-        *("RelayHeartbeatStale", "ReportsSilent"),
+        *("RelayHeartbeatStale", "ReportsSilent", "KeysStale"),
     },
     "desk": {"IncidentOverdue", "RepairArrivalOverdue", "RepairOverdue", "CasesDueSoon"},
 }
