@@ -20,7 +20,7 @@ SHARE_BYTES = 64 << 20  # of bodies that one sender may have under way
 LARGEST = 2 << 20  # of one body: who announces more is refused, who announces nothing may send so much
 REFUSALS = Policy(100, 250)  # of one sender a second, and how many wait for that; what is more is answered at once
 STRANGERS = ""
-CLIENT = "gridgov.client"  # in the environ of who was turned away: where he comes from
+CLIENT = "gridgov.client"  # in the environ, for the audit log: where a request comes from, if not from its peer
 _QUOTA, _SHARE = "gridgov.quota", "gridgov.share"  # in the environ
 
 
@@ -105,6 +105,8 @@ class Gate:
     # ---- who ----
 
     def _known(self, environ: Environ) -> Principal:
+        if self._proxies:
+            environ[CLIENT] = self.origin(environ)
         given = environ.get("HTTP_AUTHORIZATION")
         signed = given is None and "HTTP_X_APP_KEY" in environ
         principal = self._signer(environ) if signed else self._keys.who(given)
@@ -124,8 +126,7 @@ class Gate:
 
     def _failed(self, environ: Environ, reason: Reason) -> NoReturn:
         """Turn somebody away, who hears no more than that after too many of these."""
-        address = environ[CLIENT] = self.origin(environ) or environ.get("REMOTE_ADDR", "")
-        if wait := self._failures.count(address):
+        if wait := self._failures.count(self.origin(environ) or environ.get("REMOTE_ADDR", "")):
             self._too_many(environ, STRANGERS, wait)
         raise Refusal(reason)
 

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from service.intake import scopes
 from service.intake.edge import ASKED, Asked, Refusal, problem
-from service.intake.gate import REFUSALS, Gate
+from service.intake.gate import CLIENT, REFUSALS, Gate
 from service.intake.keys import Keys, Role
 from service.intake.scopes import networks
 
@@ -250,3 +250,12 @@ def test_before_there_is_a_key_this_machine_asks_as_often_as_it_likes(keys: Keys
     assert {answer.status_code for answer in answers} == {200}
     assert not any("RateLimit" in answer.headers for answer in answers)
     assert ask(at=STRANGER).status_code == 401
+
+
+def test_the_audit_log_is_told_where_a_request_comes_from_by_a_proxy_of_ours(keys: Keys, gate: Gate) -> None:
+    keys.add("platform", Role.SENDER)
+    for peer, origin in ((PROXY, STRANGER), (SENDER, None)):
+        environ = {"REQUEST_METHOD": "GET", "REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": f"{SENDER}, {STRANGER}"}
+        with pytest.raises(Refusal):
+            gate.caller(environ)
+        assert environ[CLIENT] == origin
