@@ -131,13 +131,7 @@ class Trail:
             line = _line(event, last)
             last = Place(last.seq + 1, hashlib.sha256(line).hexdigest())
             lines.append(line + b"\n")
-        before = self._size()
-        self._append((b"\n" if torn else b"") + b"".join(lines))
-        try:
-            write_whole(self._head, orjson.dumps(last._asdict()))
-        except OSError:
-            os.truncate(self._current, before)  # whoever is told that it failed will write it again
-            raise
+        self._append((b"\n" if torn else b"") + b"".join(lines), last)
         for path in old:
             path.unlink()
 
@@ -178,28 +172,30 @@ class Trail:
             old.append(path)
         return old
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes, last: Place) -> None:
+        """All of it, and the note of its last line, or nothing: who is told that it failed will write it again."""
         new = not self._current.exists()
         handle = os.open(self._current, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _owned_as(handle, self.directory)
-            _all_or_nothing(handle, data)
+            before = os.fstat(handle).st_size
+            try:
+                _write(handle, data)
+                if new:
+                    flush_directory(self.directory)
+                write_whole(self._head, orjson.dumps(last._asdict()))
+            except OSError:
+                os.ftruncate(handle, before)  # a full disk takes the half of a line
+                raise
         finally:
             os.close(handle)
-        if new:
-            flush_directory(self.directory)
 
 
-def _all_or_nothing(handle: int, data: bytes) -> None:
-    before = os.fstat(handle).st_size
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(handle, left) :]
-        os.fsync(handle)
-    except OSError:
-        os.ftruncate(handle, before)  # a full disk takes the half of a line
-        raise
+def _write(handle: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(handle, left) :]
+    os.fsync(handle)
 
 
 def _owned_as(handle: int, directory: Path) -> None:

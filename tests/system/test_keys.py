@@ -329,7 +329,7 @@ def test_files_are_for_their_owner_only(guarded: Gridgov, platform: str) -> None
     until((guarded.data_dir / "relay.json").exists, "the relay has told how it fares")
     modes = {path.name: stat.filemode(status.st_mode) for path, status in files_of(guarded).items()}
     assert {"keys.json", "journal.sqlite3", "journal.sqlite3-wal", "relay.json"} <= modes.keys()
-    assert modes.pop("var") == "drwx------"
+    assert [modes.pop(name) for name in ("var", "audit")] == ["drwx------"] * 2
     assert {name: mode for name, mode in modes.items() if mode != "-rw-------"} == {}
 
 
