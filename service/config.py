@@ -128,7 +128,10 @@ class Config:
     queue: int = _option("1024", _between(16, 65536), "requests", "waiting for the journal; when full, 503")
     keys_file: Path | None = _option("", _optional_path, "path", "API keys; default <data dir>/keys.json")
     sender_rate: int = _option(
-        "500", _between(1, 1_000_000), "reports/s", "of a sender whose key says no other rate; above, 429"
+        "500",
+        _between(1, 1_000_000),
+        "reports/s",
+        "of a sender whose key says no other rate, to each web process; above, 429",
     )
     sender_requests: int = _option(
         "256", _between(1, 1024), "requests", "with a body that one sender may have under way; above, 429"
