@@ -152,7 +152,7 @@ POSTED = ("/v1/reports", "/v1/reports/batch")
 POST_STATUSES = ["202", "207", "400", "401", "403", "409", "413", "415", "422", "429", "500", "503"]
 GOT = (
     *("/v1/reports/<report_id>", "/v1/cases", "/v1/cases/<case_id>", "/v1/catalogue", "/openapi.json", "/docs"),
-    *("/docs/assets/<path:filename>", "/metrics", "/livez", "/readyz", "unmatched"),
+    *("/docs/assets/<path:filename>", "/docs/<language>/<path:filename>", "/metrics", "/livez", "/readyz", "unmatched"),
 )
 STANDARDS = {(one.kind, one.standard) for one in CATALOGUE.standards}
 
