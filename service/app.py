@@ -135,7 +135,8 @@ def web(team: Team) -> Loop:
     health = WebHealth(journal, writer, config.data_dir, keys)
     audit = Desk(Trail(config.audit, keep_days=config.audit_days), metrics.audit_unwritten)
     alone = Alone(health.alive, ops.mentioning(health.ready, audit.ailment))
-    probes = _probes(config, told, Together(team, counted, alone) if counted else alone)
+    asked = Together(team, counted, alone) if counted else alone
+    probes = _probes(config, told, asked)
     gate = _gate(config, keys, pause=lambda seconds: gates().wait(seconds))
     cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules, make=False), journal, rules)
     api = Api(intake, journal, gate, catalogue=catalogue, metrics=metrics, audit=audit.refused)
@@ -144,7 +145,7 @@ def web(team: Team) -> Loop:
     app = api.app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
     gate.guard(app, probes.name)
     _collect_seldom()
-    watchdog.tell(os.environ, health.alive)
+    watchdog.tell(os.environ if asked.first else {}, asked.alive)  # for all
     return Loop(app.wsgi_app, threads=config.threads)
 
 

@@ -124,8 +124,12 @@ class Config:
         "that accept reports on one journal, or `auto`: one core less than there are; a sender's limits are shared out"
         " among them",
     )
-    threads: int = _option("16", _between(1, 1024), "threads", "reads answered at the same time; reports need none")
-    queue: int = _option("1024", _between(16, 65536), "requests", "waiting for the journal; when full, 503")
+    threads: int = _option(
+        "16", _between(1, 1024), "threads", "of each process: reads answered at the same time; reports need none"
+    )
+    queue: int = _option(
+        "1024", _between(16, 65536), "requests", "in each process waiting for the journal; when full, 503"
+    )
     keys_file: Path | None = _option("", _optional_path, "path", "API keys; default <data dir>/keys.json")
     sender_rate: int = _option(
         "500",

@@ -28,11 +28,14 @@ def replace_whole(path: Path, content: bytes, *, flush: bool = False) -> None:
 
 
 @contextmanager
-def one_at_a_time(lock: Path) -> Iterator[None]:
-    """Wait until no other, in whatever process, is inside with the same file, which is made if it is missing."""
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def one_at_a_time(lock: Path, *, but_shared: bool = False) -> Iterator[None]:
+    """Wait until no other, in whatever process, is inside with the same directory, or file, which is made if missing.
+
+    Those who come `but_shared` may be inside together.
+    """
+    handle = os.open(lock, os.O_CLOEXEC | (os.O_RDONLY if lock.is_dir() else os.O_RDWR | os.O_CREAT), 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_SH if but_shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -67,7 +67,8 @@ def blueprint(registry: CollectorRegistry, *, alive: Callable[[], bool], ready: 
 
     @ops.get("/livez")
     def livez() -> Response:
-        return _answer(200 if alive() else 503, {"status": "live" if alive() else "dead"})
+        lives = alive()
+        return _answer(200 if lives else 503, {"status": "live" if lives else "dead"})
 
     @ops.get("/readyz")
     def readyz() -> Response:

@@ -7,23 +7,26 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 
+LOOK_SECONDS = 0.1
+
 
 def tell(environment: Mapping[str, str], alive: Callable[[], bool]) -> None:
-    """Say that this process is ready; from then on that it is `alive`, thrice in the time that systemd allows."""
-    if not (address := environment.get("NOTIFY_SOCKET")):
-        return
-    _send(address, "READY=1")
-    if microseconds := environment.get("WATCHDOG_USEC"):
-        seconds = int(microseconds) / 3e6
-        threading.Thread(target=_beat, args=(address, seconds, alive), name="watchdog", daemon=True).start()
+    """Say that it is ready once it is `alive`; from then on that it is, thrice in the time that systemd allows."""
+    if address := environment.get("NOTIFY_SOCKET"):
+        seconds = int(environment.get("WATCHDOG_USEC", 0)) / 3e6
+        threading.Thread(target=_tell, args=(address, seconds, alive), name="watchdog", daemon=True).start()
 
 
-def _beat(address: str, seconds: float, alive: Callable[[], bool]) -> None:
+def _tell(address: str, seconds: float, alive: Callable[[], bool]) -> None:
     pause = threading.Event()
-    while True:
-        if alive():
-            _send(address, "WATCHDOG=1")
+    while not alive():  # of several web processes others may not be there yet
+        pause.wait(LOOK_SECONDS)
+    _send(address, "READY=1")
+    while seconds:
+        _send(address, "WATCHDOG=1")
         pause.wait(seconds)
+        while not alive():
+            pause.wait(seconds)
 
 
 def _send(address: str, word: str) -> None:

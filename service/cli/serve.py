@@ -16,7 +16,7 @@ from service.peers import Team
 from service.processes import Child, GaveUp, Taken, keep, only_one
 from service.relay.pulse import Listener
 
-CONNECTIONS = 1024  # open at the same time; the server counts idle ones too, and answers no newcomer above
+CONNECTIONS = 1024  # of a process, at the same time; the server counts idle ones too, and answers no newcomer above
 
 
 def serving(command: Callable[..., None]) -> Callable[..., None]:

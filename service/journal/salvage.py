@@ -30,9 +30,10 @@ def opened(directory: Path, *, limit: int) -> SqliteJournal:
     at this moment is none of that: `JournalBroken`, and another start may find it sound.
     """
     try:
-        return _checked(directory, limit)
+        with one_at_a_time(directory, but_shared=True):  # nobody opens what another web process is setting aside
+            return _checked(directory, limit)
     except JournalCorrupt:
-        with one_at_a_time(directory / "aside.lock"):
+        with one_at_a_time(directory):
             return _opened_anew(directory, limit)
 
 

@@ -39,6 +39,13 @@ def test_who_hangs_says_nothing_more(systemd: socket.socket) -> None:
     assert asked[:4] == [True, False, False, True]
 
 
+def test_who_is_not_all_there_yet_is_not_ready(systemd: socket.socket) -> None:
+    answers = iter([False, False])
+    watchdog.tell({"NOTIFY_SOCKET": systemd.getsockname()}, lambda: next(answers, True))
+    assert systemd.recv(99) == b"READY=1"
+    assert next(answers, None) is None
+
+
 def test_a_name_in_the_kernels_own_space(tmp_path: Path) -> None:
     name = f"@gridgov-{tmp_path.name}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hears:
