@@ -9,7 +9,7 @@ wanted_by() { # TARGET
     case $1 in
     ci) need make ;;
     venv) need_venv "${PYTHON:-python3}" ;;
-    test) need curl openssl strace systemd:systemd-analyze golang-go:go nodejs:node npm prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool && need_browser && need_postgresql ;;
+    test) need curl openssl nginx strace systemd:systemd-analyze golang-go:go nodejs:node npm prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool && need_browser && need_postgresql ;;
     obs) need prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool ;;
     watch) need prometheus ;;
     demo) need prometheus prometheus-alertmanager nodejs:node npm ;;

@@ -155,7 +155,7 @@ class Api:
         self._seconds[method, route].observe(time.perf_counter() - now.started, exemplar)
         response.headers["X-Request-Id"] = now.request_id
         self._gate.close(asked.environ, response)
-        if status >= 400 and not body.drain(asked.environ):
+        if body.doubtful(asked.environ) or (status >= 400 and not body.drain(asked.environ)):
             response.headers["Connection"] = "close"
 
     # ---- what can go wrong ----

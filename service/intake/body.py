@@ -69,6 +69,11 @@ def drain(environ: Environ) -> bool:
     return (length or 0) <= budget and _swallow(environ, budget)
 
 
+def doubtful(environ: Environ) -> bool:
+    """Whether others may see another end of the body than our server does: what comes behind it must not be read."""
+    return "HTTP_TRANSFER_ENCODING" in environ and not _unannounced(environ)
+
+
 def _announced(environ: Environ) -> int | None:
     """How long the body is going to be; None if it is sent in chunks. Raises Refusal when that is not clear."""
     length = environ.get("CONTENT_LENGTH")
