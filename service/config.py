@@ -135,7 +135,7 @@ class Config:
         "500",
         _between(1, 1_000_000),
         "reports/s",
-        "of a sender whose key says no other rate, to each web process; above, 429",
+        "of a sender whose key says no other rate; each web process lets in its part; above, 429",
     )
     sender_requests: int = _option(
         "256", _between(1, 1024), "requests", "with a body that one sender may have under way; above, 429"
