@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from tests.broker import Kafka, free_port
+from tests.broker import Broker, free_port, run_script
 from tests.gridgov import Gridgov, running, until
 from tests.histories import histories, mixed
 from tests.postgresql import Postgresql
@@ -22,10 +22,22 @@ GRACE = 2  # seconds: what is overdue is judged while the test looks
 
 
 @pytest.fixture(scope="module")
-def district(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gridgov]:
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker on whose topics nobody else has published: a sink takes all there is."""
+    assert run_script("prepare").returncode == 0
+    own = Broker(tmp_path_factory.mktemp("kafka"))
+    try:
+        own.start()
+        yield own
+    finally:
+        own.kill()
+
+
+@pytest.fixture(scope="module")
+def district(own_kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gridgov]:
     """A gridgov that has had some hundred cases, all of them in Kafka."""
     directory, env = tmp_path_factory.mktemp("district"), {"GRIDGOV_CASE_GRACE": str(GRACE)}
-    with running(Gridgov(directory / "var", kafka.bootstrap, env)) as own:
+    with running(Gridgov(directory / "var", own_kafka.bootstrap, env)) as own:
         told = mixed(Random(16), list(histories(Random(16), CASES, "h")))
         for start in range(0, len(told), 50):
             status, body, _ = own.post(told[start : start + 50], "/v1/reports/batch")
