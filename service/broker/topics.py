@@ -36,7 +36,9 @@ class Cluster:
         """Every named topic, the missing ones too."""
         names = list(names)
         described = {entry["name"]: entry for entry in self._ask(lambda admin: admin.describe_topics(names))}
-        there = [name for name, entry in described.items() if entry["partitions"]]
+        there = [
+            name for name, entry in described.items() if entry["partitions"] and _permits(entry, "DESCRIBE_CONFIGS")
+        ]
         settings = self._settings(there) if there else {}
         return {name: _topic(name, described.get(name), settings.get(name, {})) for name in names}
 
@@ -51,17 +53,22 @@ class Cluster:
                 self._ask(partial(_create, name=name, options=options))
             except kafka.TopicAlreadyExistsError:
                 continue
+            except kafka.AuthorizationError:
+                errors[name] = "not made: it lacks Create (gridgov topics --acls)"
             except kafka.BrokerResponseError as error:
                 errors[name] = f"{type(error).__name__}: {error}"
         return errors
 
     def auto_creates(self) -> bool:
-        """Whether the brokers create any topic that somebody names: a typing error would then lose its reports."""
+        """Whether the brokers create any topic that somebody names: a typing error would then lose its reports.
+
+        False also where we may not look: it takes DescribeConfigs on the cluster, which nothing else of ours does.
+        """
         nodes = self._ask(lambda admin: admin.describe_cluster())["brokers"]
         node = str(nodes[0]["broker_id"])
         resource = ConfigResource(ConfigResourceType.BROKER, node, {"auto.create.topics.enable": None})
         found = self._ask(lambda admin: admin.describe_configs([resource], config_filter="all"))
-        return bool(found["broker"][node]["auto.create.topics.enable"]["value"] == "true")
+        return bool(found["broker"][node].get("auto.create.topics.enable", {}).get("value") == "true")
 
     def close(self) -> None:
         """Let the connection go."""
@@ -102,14 +109,13 @@ def _topic(name: str, entry: dict[str, Any] | None, settings: dict[str, str]) ->
         denied = entry is not None and kafka.for_code(entry["error_code"]) is kafka.TopicAuthorizationFailedError
         return Topic(name, writable=not denied)
     parts = entry["partitions"]
-    allowed = entry.get("authorized_operations")
     return Topic(
         name,
         partitions=len(parts),
         replication=min(len(part["replica_nodes"]) for part in parts),
         in_sync=min(len(part["isr_nodes"]) for part in parts),
         leaderless=any(part["leader_id"] < 0 for part in parts),
-        writable=not allowed or "WRITE" in allowed,
+        writable=_permits(entry, "WRITE"),
         settings=settings,
         id=str(entry["topic_id"]),
         **{
@@ -118,6 +124,12 @@ def _topic(name: str, entry: dict[str, Any] | None, settings: dict[str, str]) ->
             if key in settings
         },
     )
+
+
+def _permits(entry: dict[str, Any], operation: str) -> bool:
+    """Whether the cluster lets us; also where it does not tell."""
+    allowed = entry.get("authorized_operations")
+    return not allowed or operation in allowed
 
 
 class TopicWatch:

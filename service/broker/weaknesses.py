@@ -80,6 +80,8 @@ def weaknesses(topic: Topic, config: Config) -> list[str]:
 
 def complaints(topic: Topic, config: Config) -> list[str]:
     """All that an operator should mend: also what it takes nothing for now, and what could not be looked at."""
+    if not topic.writable:
+        return [f"paused: {topic.pause}: it lacks Write (gridgov topics --acls)"]
     if topic.partitions == 0:
         return ["missing"]
     found = [f"paused: {topic.pause}"] if topic.pause else []

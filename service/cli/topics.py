@@ -8,6 +8,8 @@ import click
 
 from schemas.catalogue import Catalogue
 from schemas.rejected import TOPIC
+from service.broker.acls import command
+from service.broker.acls import needed as acls_needed
 from service.broker.topics import Cluster, ClusterUnreachable
 from service.broker.weaknesses import complaints, made_with
 from service.cli.command import configured, fail
@@ -17,15 +19,21 @@ from service.ports import Topic
 
 @click.command()
 @click.option("--apply", is_flag=True, help="Create the missing topics.")
+@click.option("--acls", is_flag=True, help="Print what the cluster has to permit us; asks it nothing.")
+@click.option("--principal", metavar="NAME", help="Whom to permit it.  [default: User:GRIDGOV_KAFKA_USER]")
 @configured
-def topics(config: Config, apply: bool) -> None:
+def topics(config: Config, apply: bool, acls: bool, principal: str | None) -> None:
     """Show the catalogue's topics as the cluster has them, what is missing, and what loses messages or their order.
 
     Exits with 1 while anything does. `--apply` creates missing topics with GRIDGOV_TOPIC_PARTITIONS,
-    GRIDGOV_TOPIC_REPLICATION and GRIDGOV_TOPIC_RETENTION_HOURS; it never changes one that exists.
+    GRIDGOV_TOPIC_REPLICATION and GRIDGOV_TOPIC_RETENTION_HOURS; it never changes one that exists. `--acls` prints the
+    least that the relay has to be permitted, as commands; Create is among it only with GRIDGOV_CREATE_TOPICS=yes.
     """
 
     names = [*Catalogue.load(config.catalogue_dir).topics, *([TOPIC] if config.publish_rejects else [])]
+    if acls:
+        _print_acls(config, names, principal)
+        return
     cluster = Cluster(config)
     try:
         found = cluster.describe(names)
@@ -67,3 +75,10 @@ def _once_visible(describe: Callable[[], dict[str, Topic]], failed: Collection[s
         if all(topic.pause is None for topic in found.values() if topic.name not in failed) or time.monotonic() > end:
             return found
         time.sleep(0.1)
+
+
+def _print_acls(config: Config, names: Collection[str], principal: str | None) -> None:
+    if principal is None and config.kafka_user is None:
+        fail("whom to permit it? say --principal User:NAME, with mTLS as the brokers map the certificate's name")
+    for need in acls_needed(names, config):
+        click.echo(command(need, principal or f"User:{config.kafka_user}", config))
