@@ -5,8 +5,7 @@ variable part 15, looking whether a view is a coroutine 5, signals and lists of 
 completing the headers of an answer and wrapping its body 25.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from flask import Flask, Request, Response, request
@@ -46,11 +45,11 @@ class _NoSession(SessionInterface):
 
 
 class _Found(MapAdapter):
-    """Where a path without a variable part leads: known once it was looked for."""
+    """Where a path leads, once it was looked for: Flask asks again."""
 
-    def __init__(self, adapter: MapAdapter, rule: Rule) -> None:
+    def __init__(self, adapter: MapAdapter, found: tuple[Rule, Mapping[str, Any]]) -> None:
         vars(self).update(vars(adapter))
-        self._found: tuple[Rule, dict[str, Any]] = rule, {}
+        self._found = found
 
     def match(self, *_: object, **__: object) -> Any:
         return self._found
@@ -108,8 +107,11 @@ class LeanFlask(Flask):
             path_info=request.path,
             query_args=environ.get("QUERY_STRING", ""),
         )
-        with suppress(HTTPException):  # Flask finds it again, and answers it
+        try:
             rule, arguments = adapter.match(return_rule=True)
-            if not arguments:
-                self._found[request.method, request.path] = _Found(adapter, rule)
-        return adapter
+        except HTTPException:  # Flask meets it again, and answers it
+            return adapter
+        found = _Found(adapter, (rule, arguments))
+        if not arguments:
+            self._found[request.method, request.path] = found
+        return found

@@ -176,7 +176,7 @@ def naive() -> Contestant:
     """What anybody would write first."""
     return Program(
         "naive",
-        "forty lines: Flask, marshmallow, `send().get()` with acks=all; on granian with the same threads",
+        "forty lines: Flask, marshmallow, `send().get()` with acks=all; on granian with a thread for each connection",
         Shape("/reports"),
         Shape("/reports/batch", **ARRAY),
         [f"naive.{major}" for major in MAJORS],

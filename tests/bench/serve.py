@@ -1,4 +1,4 @@
-"""`python -m tests.bench.serve MODULE PORT`: the `app` of a module on granian, as `gridgov web` runs its own."""
+"""`python -m tests.bench.serve MODULE PORT`: the `app` of a module on granian, by its WSGI interface."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from granian import Granian
 from granian.constants import Interfaces
 
-THREADS = 128  # as GRIDGOV_THREADS has it by default
+THREADS = 128  # one for each of 64 connections that wait for Kafka, and room
 CONNECTIONS = 1024
 
 
