@@ -1,7 +1,7 @@
 """Where a member of the group stands in each of its partitions: where its database says, whatever Kafka thinks."""
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import Any
 
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka import errors as kafka
+from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import OffsetAndMetadata
 
 from .database import Database
@@ -44,10 +45,30 @@ class Places:
     def fetched(self) -> dict[TopicPartition, list[Any]]:
         """The records that have come for seats of this member; waits a quarter of a second for some."""
         found = self._polled()
-        for place, seat in list(self._seats.items()):  # the client's picture of the cluster is never older than these
-            if self._is_anew(place, seat):
+        told = self._told(found)
+        for place, seat in list(self._seats.items()):
+            if self._is_anew(place, seat) or _differ(told.get(place.topic, ""), seat.topic_id):
                 self._seats.pop(place, None)
         return {place: records for place, records in found.items() if place in self._seats}
+
+    def _told(self, fetched: Iterable[TopicPartition]) -> dict[str, str]:
+        """The ids of these topics, asked after their records came, where they came from.
+
+        The client fetches by name, and its picture of the cluster may be older than a topic made anew under it. Later
+        reports of the new one worked in as the old one's would move the marks past its earlier ones: those were lost.
+        """
+        leaders: defaultdict[int, set[str]] = defaultdict(set)
+        for place in fetched:
+            leaders[self._consumer._cluster.leader_for_partition(place)].add(place.topic)
+        told: dict[str, str] = {}
+        for leader, names in leaders.items():
+            topics = [MetadataRequest.MetadataRequestTopic(name=name) for name in sorted(names)]
+            request = MetadataRequest(topics=topics, allow_auto_topic_creation=False)
+            answer = self._consumer._net.run(self._consumer._manager.send, request, leader)
+            told |= {topic.name: str(topic.topic_id or "") for topic in answer.topics if not topic.error_code}
+        if any(_differ(topic_id, self._topic_id(name)) for name, topic_id in told.items()):
+            self._consumer._cluster.request_update()
+        return told
 
     def rise(self, places: Iterable[TopicPartition]) -> Risen:
         """Leave these seats to work: whoever fails then has none, and asks the database where it stands."""
@@ -101,7 +122,7 @@ class Places:
         begins = self._consumer.beginning_offsets(places, timeout_ms=ASK_MS)
         with self._database.transaction() as cursor:
             for place in places:
-                topic_id = self._topic_id(place)
+                topic_id = self._topic_id(place.topic)
                 self._ledger.begin(cursor, tuple(place), Seat(topic_id, begins[place]))
                 before = self._ledger.seat(cursor, tuple(place))
                 if before is not None and self._is_anew(place, before):
@@ -110,12 +131,11 @@ class Places:
                     self._note(cursor, Aside(tuple(place), before.at, before.at, GAP, why))
 
     def _is_anew(self, place: TopicPartition, seat: Seat) -> bool:
-        """Whether it is another topic of the same name; a cluster that tells no ids cannot show it."""
-        topic_id = self._topic_id(place)
-        return bool(topic_id and seat.topic_id and topic_id != seat.topic_id)
+        """Whether it is another topic of the same name, as far as the client knows."""
+        return _differ(self._topic_id(place.topic), seat.topic_id)
 
-    def _topic_id(self, place: TopicPartition) -> str:
-        return str(self._consumer._cluster.topic_id(place.topic) or "")
+    def _topic_id(self, topic: str) -> str:
+        return str(self._consumer._cluster.topic_id(topic) or "")
 
     def _jump(self, place: TopicPartition, to: int | None = None) -> None:
         """Go on at `to`, or where the log begins: what was to come next is not there any more."""
@@ -190,6 +210,11 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # the clien
         self.number += 1
         for place in places:
             self._seats.pop(place, None)
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether these are the ids of two topics; a cluster that tells none cannot show it."""
+    return bool(one and other and one != other)
 
 
 def now() -> str:
