@@ -90,11 +90,12 @@ class _Finish:
         self._numbers = [(name, read) for name, field, read in reads if isinstance(field, Number)]
         self._others = [(name, read) for name, field, read in reads if _checked(field) is Any]
         self._parts = [(name, _Finish(field.schema)) for name, field in found if isinstance(field, Part)]
-        self._items = [
-            (name, _Finish(field.inner.schema))
-            for name, field in found
-            if isinstance(field, Items) and isinstance(field.inner, Part)
-        ]
+        inner = [(name, field.inner) for name, field in found if isinstance(field, Items)]
+        items = [(name, _Finish(field.schema)) for name, field in inner if isinstance(field, Part)]
+        self._items = [(name, finish) for name, finish in items if not finish.idle]
+        self._may_say_nothing = not any(map(_says_something, schema.load_fields.values()))
+        looks = (self._texts, self._numbers, self._others, self._parts, self._items)
+        self.idle: bool = not (self._may_say_nothing or any(looks))  # the type has said all
 
     def __call__(self, taken: Json) -> None:
         """Raises `Doubt`, and ValidationError from a leaf."""
@@ -122,5 +123,10 @@ class _Finish:
     def part(self, taken: Json) -> None:
         """An object in another: one that says nothing is in doubt."""
         self(taken)
-        if not any(taken.values()):
+        if self._may_say_nothing and not any(taken.values()):
             raise Doubt
+
+
+def _says_something(field: fields.Field[Any]) -> bool:
+    """Whether the type lets nothing through that stands for nothing."""
+    return field.required and (field.least > 0 if isinstance(field, Text) else isinstance(field, Code | HttpsUrl))

@@ -325,7 +325,7 @@ def _unknown(key: object, pointer: str) -> str:
 
 def _across_fields(valid: Mapping[str, Any], data: object, now_ms: int) -> Iterator[Problem]:
     """The rules that look at more than one field, at the clock or at both; `valid` holds only what is right so far."""
-    given = data if isinstance(data, Mapping) else {}
+    given = data if isinstance(data, dict) else {}
     if valid.get("stage") == Stage.REPORTED and "location" not in given:
         yield Problem("/location", Reason.LOCATION_REQUIRED)
     if valid.get("occurred_at", 0) > now_ms + AHEAD_SECONDS * 1000:
@@ -334,7 +334,7 @@ def _across_fields(valid: Mapping[str, Any], data: object, now_ms: int) -> Itera
     if "component_id" in location and _contradicts(location["component_id"], valid.get("category", "")):
         yield Problem("/location/component_id", Reason.COMPONENT_CONTRADICTS_CATEGORY)
     point = given.get("location")
-    if isinstance(point, Mapping) and 0 < sum(map(point.__contains__, _TOGETHER)) < len(_TOGETHER):
+    if isinstance(point, dict) and 0 < sum(map(point.__contains__, _TOGETHER)) < len(_TOGETHER):
         yield from _incomplete_point(point)
     if "crs" in location:
         yield from _impossible_point(location)

@@ -17,13 +17,13 @@ Answers = list[Receipt | Conflict]
 _NEXT = "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name='messages') + 1 + key"
 _RECEIVE = f"""
 INSERT OR IGNORE INTO receipts SELECT {_NEXT}, value->>0, value->>1, substr(?2, value->>5, 16), value->>2, value->>3,
-  value->>4 FROM json_each(?1)
+  value->>4 FROM jsonb_each(?1)
 """
 _KEEP = f"""
 INSERT INTO messages(seq, topic, case_id, headers, value, received_at, attempt, sender, report_id, fact)
 SELECT {_NEXT}, value->>3, value->>2, substr(?2, (value->>5) + 16, value->>6),
   substr(?2, (value->>5) + 16 + (value->>6), value->>7), value->>4, 1, value->>0, value->>1,
-  CASE WHEN value->>8 THEN substr(?2, (value->>5) + 16 + (value->>6) + (value->>7), value->>8) END FROM json_each(?1)
+  CASE WHEN value->>8 THEN substr(?2, (value->>5) + 16 + (value->>6) + (value->>7), value->>8) END FROM jsonb_each(?1)
 """
 _RECEIPT = """
 SELECT r.fingerprint, r.report_id, r.case_id, r.topic, r.received_at, s.partition, s.offset, s.settled_at, p.reason
