@@ -45,9 +45,12 @@ class Places:
     def fetched(self) -> dict[TopicPartition, list[Any]]:
         """The records that have come for seats of this member; waits a quarter of a second for some."""
         found = self._polled()
+        risen = self.rise(found)  # whoever cannot be asked leaves none sitting behind what was fetched
         told = self._told(found)
+        same = {at: seat for at, seat in risen.seats.items() if not _differ(told.get(at.topic, ""), seat.topic_id)}
+        self.sit_again(risen, same)
         for place, seat in list(self._seats.items()):
-            if self._is_anew(place, seat) or _differ(told.get(place.topic, ""), seat.topic_id):
+            if self._is_anew(place, seat):
                 self._seats.pop(place, None)
         return {place: records for place, records in found.items() if place in self._seats}
 

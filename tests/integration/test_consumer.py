@@ -18,6 +18,7 @@ import orjson
 import psycopg
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.errors import KafkaConnectionError
 
 from schemas.catalogue import Catalogue
 from service.consumer import Database, Reader, Report, Selection
@@ -240,6 +241,29 @@ def test_a_topic_made_anew_is_seen_before_its_reports_are_worked_in(topic: Topic
     write(topic, 3, 4, 5, 6)
 
     one.until(1, 2, 3, 4, 5, 6)
+
+
+def test_what_was_fetched_when_its_leader_could_not_be_asked_is_fetched_again(topic: Topic, centre: Any) -> None:
+    topic.make()
+    write(topic, 1, 2)
+    one = centre()
+    one.until(1, 2)
+    places = one.reader._places
+    ask = places._told
+
+    def unanswered(fetched: Any) -> Any:
+        if fetched:
+            raise KafkaConnectionError
+        return {}
+
+    places._told = unanswered
+    write(topic, 3, 4)
+    with pytest.raises(KafkaConnectionError):
+        one.until(1, 2, 3, 4)
+    places._told = ask
+    write(topic, 5)
+
+    one.until(1, 2, 3, 4, 5)
 
 
 def test_only_what_is_selected_is_worked_in_and_a_case_stays_in_its_street(topic: Topic, centre: Any) -> None:
