@@ -186,7 +186,7 @@ def _lead(
     watch = TopicWatch(
         Cluster(config), config, wake.set, lambda topic, weak: metrics.weaknesses.labels(topic).set(weak)
     )
-    fold = _fold(config, catalogue, journal)
+    fold = _fold(config, catalogue, journal, ballast)
     told.register(CaseCollector(fold, catalogue))
     mover = Relay(
         journal,
@@ -207,6 +207,7 @@ def _lead(
         metrics,
         paused=mover.paused,
         serve=(watch.add, mover.serve),
+        relieve=ballast.release,
         restore=ballast.restore,
         dedupe_days=config.dedupe_days,
         clock=time,
@@ -286,7 +287,7 @@ def _keys(config: Config, metrics: WebMetrics) -> Keys:
     return keys
 
 
-def _fold(config: Config, catalogue: Catalogue, journal: SqliteJournal) -> CaseFold:
+def _fold(config: Config, catalogue: Catalogue, journal: SqliteJournal, ballast: Ballast) -> CaseFold:
     rules = rules_of(config, catalogue)
     return CaseFold(
         journal,
@@ -295,6 +296,7 @@ def _fold(config: Config, catalogue: Catalogue, journal: SqliteJournal) -> CaseF
         fingerprint(catalogue, rules),
         clock=_now,
         strip_after_ms=config.case_keep_days * DAY_MS,
+        relieve=ballast.release,
     )
 
 

@@ -289,7 +289,8 @@ class Upkeep(Protocol):
         """Drop some of the oldest receipts, of those settled before `before`; how many went."""
 
     def checkpoint(self) -> None:
-        """Copy what was written lately to where it belongs, so that no commit has to stop for it."""
+        """Copy what was written lately to where it belongs, so that no commit has to stop for it; on a disk with
+        little room left, give back some of what the journal does not use."""
 
     def tidy(self) -> None:
         """Give free pages back to the disk; for an idle moment."""

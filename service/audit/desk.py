@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 TURN_SECONDS = 0.5
 WINDOW_SECONDS = 60.0
 MOST_SORTS = 100  # lines of a window
-LEAST_FREE = 1 << 20  # bytes of the disk, below which it is as good as full
+LEAST_FREE = 1 << 16  # bytes of the disk, below which it is as good as full; the journal stops long before
 UNWRITTEN = "audit_unwritten"
 _KEY = re.compile("gg_([0-9a-f]{8})")
 

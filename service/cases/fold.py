@@ -33,7 +33,8 @@ BROKEN_SECONDS = 10.0  # before a casebook that cannot be trusted is opened anew
 
 
 class CaseFold:
-    """Reads the journal behind its cursor; `folded` is how far the journal may forget. `clock` gives Unix ms."""
+    """Reads the journal behind its cursor; `folded` is how far the journal may forget. `clock` gives Unix ms;
+    `relieve` makes room on a full disk, telling whether there was any to make."""
 
     def __init__(
         self,
@@ -44,10 +45,11 @@ class CaseFold:
         *,
         clock: Callable[[], int],
         strip_after_ms: int,
+        relieve: Callable[[], bool] = lambda: False,
     ) -> None:
         self._journal, self._open, self._rules, self._clock = journal, casebook, rules, clock
         self._thread: threading.Thread | None = None
-        self._rules_id, self._strip_after_ms = rules_id, strip_after_ms
+        self._rules_id, self._strip_after_ms, self._relieve = rules_id, strip_after_ms, relieve
         self._sweep_at = self._strip_at = 0.0
         self._cursor = 0
         self.casebook: Casebook | None = None  # None until it is opened, and for good when it cannot be
@@ -78,7 +80,8 @@ class CaseFold:
                     stop.wait(PAUSE_SECONDS)
             except (JournalFull, JournalUnavailable) as error:
                 log.warning("casebook not written", extra={"error": str(error)})
-                stop.wait(WAIT_SECONDS)
+                if not (isinstance(error, JournalFull) and self._relieve()):
+                    stop.wait(WAIT_SECONDS)
             except Exception as error:
                 log.critical("casebook broken, cases stand still", exc_info=error, extra={"error": str(error)})
                 self._close()

@@ -9,11 +9,9 @@ import os
 import shutil
 from pathlib import Path
 
-from service.journal.room import reserve
+from service.journal.room import PLENTY, reserve
 
 log = logging.getLogger(__name__)
-
-PLENTY = 4  # times the ballast must be free before it is made again
 
 
 class Ballast:

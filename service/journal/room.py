@@ -11,6 +11,7 @@ HARD_MARK, REOPEN_MARK = 0.90, 0.80  # of the limit: refuse new reports above, a
 LOOK_SECONDS = 0.02
 REOPEN_RESERVE = 1.25  # of the reserve: accept again when so much of the disk is free
 MOST_RESERVE, RESERVE_SHARE = 32 * 1024 * 1024, 16  # kept free, and ballast: at most a sixteenth of the file system
+PLENTY = 4  # times the reserve: with less than that free, room is short
 
 
 def room(directory: Path, limit: int) -> int:
@@ -55,6 +56,12 @@ class Marks:
         """Whether the file system has too little left beside the `unused` bytes of the file."""
         free = shutil.disk_usage(self._directory).free + unused
         return free < self._reserve * (REOPEN_RESERVE if self.closed else 1)
+
+    def hoarding(self, unused: int) -> bool:
+        """Whether the `unused` bytes of the file are most of what is left, where room is short: the casebook, the pulse
+        and the audit log live on the same disk, and what the file keeps is no use to them."""
+        free = shutil.disk_usage(self._directory).free
+        return free < unused and free < self._reserve * PLENTY
 
     @property
     def full(self) -> JournalFull:

@@ -134,11 +134,11 @@ class Store:
             except apsw.Error as error:
                 raise mapped(error) from error
 
-    def tidy(self) -> None:
-        """Give free pages back to the disk and fold the WAL into the file; for an idle moment."""
+    def tidy(self, pages: int = 2000) -> None:
+        """Give that many free pages back to the disk and fold the WAL into the file; writers wait for it."""
         with self.transaction() as db:
-            db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
-        with self._writing:
+            db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        with self._writing, self._alone():
             self._copy_wal("TRUNCATE")
 
     def overwrite_freed(self) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import orjson
 
-from service.journal.file import JournalFile, count
+from service.journal.file import PAGE_BYTES, JournalFile, count
 from service.journal.tables import WAITING
 from service.ports import Fill, Parked, Totals
 
+PAGES_AT_ONCE = 200  # given back while room is short: all that must be moved for it goes through the WAL
 _AGAIN = """
 INSERT INTO messages(topic, case_id, headers, value, received_at, attempt, sender, report_id, fact)
 SELECT topic, case_id, headers, value, received_at, attempt+1, sender, report_id, fact FROM parked WHERE seq=?
@@ -66,7 +67,11 @@ class Upkeep(JournalFile):
 
     def checkpoint(self) -> None:
         """See `ports.Upkeep.checkpoint`."""
-        self._store.checkpoint()
+        [(pages,)] = self._store.read("PRAGMA freelist_count")
+        if self.room.hoarding(pages * PAGE_BYTES):
+            self._store.tidy(PAGES_AT_ONCE)
+        else:
+            self._store.checkpoint()
 
     def tidy(self) -> None:
         """See `ports.Upkeep.tidy`."""

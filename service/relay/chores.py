@@ -32,12 +32,13 @@ class Chores:
         *,
         paused: Callable[[], Mapping[str, PauseReason]],
         serve: Iterable[Callable[[Iterable[str]], None]],
+        relieve: Callable[[], bool],
         restore: Callable[[], None],
         dedupe_days: int,
         clock: Clock,
     ) -> None:
         self._journal, self._pulse, self._watch, self._metrics = journal, pulse, watch, metrics
-        self._restore, self._paused, self._serve = restore, paused, serve
+        self._relieve, self._restore, self._paused, self._serve = relieve, restore, paused, serve
         self._clock = clock
         self._keep_ms = dedupe_days * DAY_MS
         self._checkpoint_at = 0.0
@@ -56,6 +57,8 @@ class Chores:
             self._tidy()
         except (JournalFull, JournalUnavailable) as error:
             log.warning("housekeeping put off", extra={"error": str(error)})
+            if isinstance(error, JournalFull):
+                self._relieve()
 
     def _checkpoint(self) -> None:
         if self._clock.monotonic() >= self._checkpoint_at:

@@ -20,8 +20,9 @@ from service.cases.fold import CaseFold
 from service.cases.search import Search
 from service.domain.case import Fact
 from service.domain.standards import Rules
+from service.journal.ballast import Ballast
 from service.journal.journal import SqliteJournal
-from service.ports import Conflict, JournalBroken, ParkReason, Receipt
+from service.ports import Conflict, JournalBroken, JournalFull, ParkReason, Receipt
 from tests.gridgov import until
 from tests.unit.case_desk import FOR_EVER, Desk, Interrupted, as_message, hurried, interrupted, steps
 from tests.unit.case_stories import COMPLETION, RULES, T0, fact, live, ms, told
@@ -402,6 +403,28 @@ def test_a_casebook_that_cannot_be_opened_is_tried_again(tmp_path: Path, monkeyp
     fold.start(stop)
     try:
         append(journal, message("r-1"))
+        until(lambda: fold.folded == 1, "the report is folded")
+    finally:
+        stop.set()
+        fold.join()
+
+
+def test_a_casebook_that_finds_the_disk_full_is_given_the_ballast(tmp_path: Path) -> None:
+    """Else the journal would keep what the cases have not read, and be full for good."""
+    journal, ballast = SqliteJournal(tmp_path, limit=1 << 24, flush=False), tmp_path / "ballast"
+    ballast.write_bytes(b"room")
+
+    def book() -> Casebook:
+        if ballast.exists():
+            raise JournalFull("disk full")
+        return Casebook(tmp_path, RULES)
+
+    relieve = Ballast(tmp_path).release
+    fold = CaseFold(journal, book, RULES, "one", clock=lambda: T0, strip_after_ms=1, relieve=relieve)
+    stop = threading.Event()
+    append(journal, message("r-1"))
+    fold.start(stop)
+    try:
         until(lambda: fold.folded == 1, "the report is folded")
     finally:
         stop.set()

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -16,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from service.journal.ballast import Ballast
 from service.journal.journal import SqliteJournal
 from service.metrics import relay_metrics
-from service.ports import JournalBroken, JournalUnavailable, PauseReason
+from service.ports import JournalBroken, JournalFull, JournalUnavailable, PauseReason
 from service.relay import chores as module
 from service.relay import leadership
 from service.relay.chores import Chores
@@ -138,6 +139,7 @@ class House:
             self.told.metrics,
             paused=lambda: self.paused,
             serve=[self.served.update],
+            relieve=self.ballast.release,
             restore=self.ballast.restore,
             dedupe_days=1,
             clock=self,
@@ -236,6 +238,37 @@ def test_a_journal_that_cannot_be_written_puts_the_chores_off(house: House, monk
     house.later(module.TIDY_SECONDS)
 
     assert house.pulse["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize(("free", "gives"), [(8192, True), (1 << 40, False)])
+def test_where_room_is_short_the_journal_keeps_no_free_pages(
+    house: House, monkeypatch: pytest.MonkeyPatch, free: int, gives: bool
+) -> None:
+    append(house.journal, *[message(f"r-{n}", value=b"v" * 3_000) for n in range(400)])
+    house.later(0)
+    before = (house.directory / "journal.sqlite3").stat().st_size
+    settle(house.journal, *range(2, 401))  # one stays pending: it is never idle
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free, total=1 << 30))
+
+    for _ in range(5):
+        house.later(module.CHECKPOINT_SECONDS)
+
+    after = (house.directory / "journal.sqlite3").stat().st_size
+    assert (after < before / 4) is gives
+    assert house.journal.totals().mismatch == 0
+
+
+def test_chores_that_meet_a_full_disk_release_the_ballast(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.later(module.TIDY_SECONDS)
+    assert (house.directory / "ballast").exists()
+
+    def full() -> None:
+        raise JournalFull("disk full")
+
+    monkeypatch.setattr(house.journal, "checkpoint", full)
+    house.later(module.CHECKPOINT_SECONDS)
+
+    assert not (house.directory / "ballast").exists()
 
 
 def test_another_file_in_the_journals_place_ends_the_relay(house: House) -> None:
