@@ -1,5 +1,9 @@
 """`gridgov erase`: takes out what reports say of people, and tells where else it is."""
 
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+
 import click
 
 from schemas.catalogue import Catalogue
@@ -34,8 +38,10 @@ def erase(config: Config, report: tuple[str, str] | None, case: str | None) -> N
     what, name = ("report", report) if report else ("case", (case or "",))
     with opened_journal(config) as journal:
         found = journal.erase(what, *name)
-        aside = _from_casebook(config, what, name)
-    refused = _from_quarantine(config, what, name)
+        rules = rules_of(config, Catalogue.load(config.catalogue_dir))
+        aside = _erased("casebook", lambda: Casebook(config.data_dir, rules, make=False), what, name)
+    quarantine = partial(Quarantine, config.data_dir, limit=config.quarantine_limit)
+    refused = _erased("quarantine", quarantine, what, name) if exists(config.data_dir) else 0
     note(reports=len(found), in_kafka=sum(_perhaps_in_kafka(one) for one in found))
     for one in found:
         _tell(one, config)
@@ -52,30 +58,15 @@ def erase(config: Config, report: tuple[str, str] | None, case: str | None) -> N
         )
 
 
-def _from_casebook(config: Config, what: str, name: tuple[str, ...]) -> int:
-    rules = rules_of(config, Catalogue.load(config.catalogue_dir))
+def _erased(where: str, opened: Callable[[], Casebook | Quarantine], what: str, name: tuple[str, ...]) -> int:
+    """How many reports a file beside the journal had the text of; none where there is no such file."""
     try:
-        casebook = Casebook(config.data_dir, rules, make=False)
+        with closing(opened()) as file:
+            return file.erase(what, *name)
     except JournalMissing:
         return 0
-    try:
-        return casebook.erase(what, *name)
     except JournalError as error:
-        fail(f"casebook: {error}")
-    finally:
-        casebook.close()
-
-
-def _from_quarantine(config: Config, what: str, name: tuple[str, ...]) -> int:
-    if not exists(config.data_dir):
-        return 0
-    quarantine = Quarantine(config.data_dir, limit=config.quarantine_limit)
-    try:
-        return quarantine.erase(what, *name)
-    except JournalError as error:
-        fail(f"quarantine: {error}")
-    finally:
-        quarantine.close()
+        fail(f"{where}: {error}")
 
 
 def _perhaps_in_kafka(one: Erased) -> bool:
