@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1
 NO_KAFKA = "127.0.0.1:9"  # for who needs none
 
 
-def until(check: Callable[[], Any], what: str, *, seconds: float = 30.0, every: float = 0.02) -> Any:
+def until(check: Callable[[], Any], what: str, *, seconds: float = 60.0, every: float = 0.02) -> Any:
     """Ask again and again until `check` gives something true, and return that; fails with `what` after `seconds`."""
     end = time.monotonic() + seconds
     while True:

@@ -11,7 +11,8 @@ import orjson
 
 from tests.gridgov import report
 
-PATIENCE = 0.7  # seconds of silence after which no more answers come
+PATIENCE = 20.0  # seconds for an answer that must come
+SILENCE = 0.7  # after the last of those: then no more come
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 
 
@@ -108,16 +109,21 @@ def spelt(case: Case, key: str, name: str) -> bytes:
     return case.first + b"\r\n" + let_in + case.lines.replace(b"%d", b"%d" % len(body)) + b"\r\n" + body
 
 
-def statuses(connection: socket.socket, request: bytes) -> tuple[int, ...]:
-    """The status of each answer to these bytes, until the connection ends or says nothing more; closes it."""
-    connection.settimeout(PATIENCE)
+def statuses(connection: socket.socket, request: bytes, wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """The status of each answer to these bytes, until the connection ends or, after as many as are wanted, says nothing
+    more; closes it."""
     found = b""
     with connection:
         try:
             connection.sendall(request)
-            while piece := connection.recv(65536):
+            while piece := _heard(connection, PATIENCE if len(STATUS.findall(found)) < len(wanted) else SILENCE):
                 found += piece
         except OSError:  # silence, or the connection was cut
             pass
     assert b"<html" not in found
     return tuple(int(one) for one in STATUS.findall(found))
+
+
+def _heard(connection: socket.socket, seconds: float) -> bytes:
+    connection.settimeout(seconds)
+    return connection.recv(65536)

@@ -39,7 +39,7 @@ SAFE = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "
 
 def answered(port: int, request: bytes) -> bytes:
     """All that comes until the connection ends, or the body is there."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(request)
         found = b""
         while not _complete(found):

@@ -34,7 +34,7 @@ repair,completion,{2 * LIMIT},,整改,rectified
 incident,completion,{LIMIT},,到场并处置完毕,on site and finished
 """
 KILLS = 6
-SEEN_SECONDS = 5.0  # at most, from the deadline and its grace to the figure
+SEEN_SECONDS = 10.0  # at most, on a machine that others use too, from the deadline and its grace to the figure
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def everything_killed(gridgov: Gridgov) -> Iterator[None]:
     run.kill()
     run.wait()
     gridgov.processes.clear()
-    until(lambda: all(closed(port) for port in (gridgov.port, gridgov.relay_metrics)), "nobody is left", seconds=5)
+    until(lambda: all(closed(port) for port in (gridgov.port, gridgov.relay_metrics)), "nobody is left")
     yield
     gridgov.start()
     gridgov.ready()

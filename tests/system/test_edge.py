@@ -93,7 +93,7 @@ def test_idle_connections_do_not_shut_others_out(shared: Gridgov) -> None:
     """Connection pools of a platform's many workers keep theirs open between two reports."""
     with ExitStack() as held:
         for _ in range(IDLE):
-            idle = held.enter_context(closing(http.client.HTTPConnection("127.0.0.1", shared.port, timeout=5)))
+            idle = held.enter_context(closing(http.client.HTTPConnection("127.0.0.1", shared.port, timeout=20)))
             idle.request("GET", "/livez")
             assert idle.getresponse().read() == b'{"status":"live"}'
 

@@ -60,7 +60,7 @@ def code(answer: Answer) -> tuple[int, str]:
 def test_a_network_of_a_key_is_that_of_the_client_whatever_he_says(guarded: Guarded, before: Front) -> None:
     own, _ = guarded
     key = own.run("keys", "add", "placed", "--role", "sender", "--network", f"{HERE}/32", check=True).stdout.strip()
-    until(lambda: posted(before, "here", key).status == 202, "the new key is known", seconds=5, every=0.2)
+    until(lambda: posted(before, "here", key).status == 202, "the new key is known", every=0.2)
     assert code(posted(before, "there", key, source=ELSEWHERE)) == (403, "wrong_network")
     for forged in (f"X-Forwarded-For: {HERE}", f"X-Real-IP: {HERE}", f"Forwarded: for={HERE}"):
         assert code(posted(before, "forged", key, source=ELSEWHERE, more=f"{forged}\r\n")) == (403, "wrong_network")
@@ -144,8 +144,9 @@ def test_never_two_requests_from_one(guarded: Guarded, before: Front) -> None:
 
     def tried(numbered: tuple[int, Case]) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
         number, case = numbered
-        behind = statuses(before.connect(), spelt(case, key, f"behind-{number}"))
-        direct = statuses(socket.create_connection(("127.0.0.1", own.port)), spelt(case, key, f"direct-{number}"))
+        behind = statuses(before.connect(), spelt(case, key, f"behind-{number}"), case.behind)
+        straight = socket.create_connection(("127.0.0.1", own.port))
+        direct = statuses(straight, spelt(case, key, f"direct-{number}"), case.direct)
         return behind, direct, heard(own, key, f"behind-{number}") or heard(own, key, f"direct-{number}")
 
     with ThreadPoolExecutor(8) as pool:
@@ -157,5 +158,5 @@ def test_control_two_honest_requests_are_two(guarded: Guarded, before: Front) ->
     own, key = guarded
     two = Case(b"Content-Length: 0\r\n", lambda hidden: hidden, (400, 202), (400, 202))
     with closing(before.connect()) as connection:
-        assert statuses(connection, spelt(two, key, "second")) == two.behind
+        assert statuses(connection, spelt(two, key, "second"), two.behind) == two.behind
     assert heard(own, key, "second")

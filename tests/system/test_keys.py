@@ -17,7 +17,6 @@ from tests.system.refusals import Refusal, ask, refusal
 NOWHERE = "127.0.0.1:1"  # no Kafka is there, and none is needed to refuse
 UNAUTHENTICATED: Refusal = (401, "unauthenticated", [])
 FORBIDDEN: Refusal = (403, "forbidden", [])
-SHORT = 3.0  # seconds for a changed key file to be noticed; the promise is one
 
 
 def add_key(gridgov: Gridgov, name: str, role: str = "sender", *scope: str) -> str:
@@ -81,9 +80,7 @@ def centre(guarded: Gridgov) -> str:
 
 def known(gridgov: Gridgov, key: str) -> str:
     """The key, once the running service knows it."""
-    until(
-        lambda: ask(gridgov, "GET", "/v1/catalogue", headers=with_key(key)).status == 200, "it is known", seconds=SHORT
-    )
+    until(lambda: ask(gridgov, "GET", "/v1/catalogue", headers=with_key(key)).status == 200, "it is known")
     return key
 
 
@@ -112,11 +109,11 @@ def test_the_first_key_ends_the_time_without_keys_and_losing_the_file_does_not_b
     with web_only(Gridgov(tmp_path / "var", NOWHERE)) as own:
         assert posted(own, None, "open") == 202
         key = known(own, add_key(own, "platform"))
-        until(lambda: posted(own, None, "open") == 401, "a key is asked for", seconds=SHORT)
+        until(lambda: posted(own, None, "open") == 401, "a key is asked for")
         assert ask(own, "GET", "/v1/reports/r-open", headers=with_key(key)).status == 404  # it is local's
         until(lambda: posted(own, key, "used") and " used 20" in own.run("keys", "list").stdout, "its use is told")
         (own.data_dir / "keys.json").unlink()
-        until(lambda: posted(own, key, "kept") and "keys not reloaded" in own.log, "it is noticed", seconds=SHORT)
+        until(lambda: posted(own, key, "kept") and "keys not reloaded" in own.log, "it is noticed")
         assert (posted(own, None, "open"), posted(own, key, "kept")) == (401, 202)
         (own.data_dir / "keys.json").write_text("{")
         assert (posted(own, None, "open"), posted(own, key, "kept")) == (401, 202)
@@ -192,7 +189,7 @@ def test_two_keys_of_one_sender_are_one_sender(guarded: Gridgov, platform: str) 
 def test_a_revoked_key_ends_within_seconds_and_the_others_do_not(guarded: Gridgov, platform: str) -> None:
     key = known(guarded, add_key(guarded, "leaver"))
     assert guarded.run("keys", "revoke", key_id(key)).returncode == 0
-    until(lambda: posted(guarded, key, "left") == 401, "the key has ended", seconds=SHORT)
+    until(lambda: posted(guarded, key, "left") == 401, "the key has ended")
     assert refusal(guarded, report("left"), headers=with_key(key)) == UNAUTHENTICATED
     assert posted(guarded, platform, "stays") == 202
 
@@ -211,7 +208,7 @@ def test_a_key_for_some_reports_only(guarded: Gridgov) -> None:
 
 def test_a_key_for_elsewhere_only(guarded: Gridgov) -> None:
     key = add_key(guarded, "far", "sender", "--network", "192.0.2.0/24")
-    until(lambda: posted(guarded, key, "far") == 403, "it is known, and not let in from here", seconds=SHORT)
+    until(lambda: posted(guarded, key, "far") == 403, "it is known, and not let in from here")
     assert refusal(guarded, report("far"), headers=with_key(key)) == (403, "wrong_network", [])
 
 
@@ -231,7 +228,7 @@ def test_rotating_a_key(guarded: Gridgov) -> None:
     assert posted(guarded, old, "turning") == 202
     done = guarded.run("keys", "rotate", key_id(old), "--keep", "0m", "--cases", "all", check=True)
     new = known(guarded, done.stdout.strip())
-    until(lambda: posted(guarded, old, "turning") == 401, "the old one has ended", seconds=SHORT)
+    until(lambda: posted(guarded, old, "turning") == 401, "the old one has ended")
     assert posted(guarded, new, "turned") == 202
     listed = {line.split()[0]: line for line in guarded.run("keys", "list", check=True).stdout.splitlines()}
     assert "cases=all kinds=repair  live" in listed[key_id(new)]

@@ -233,9 +233,9 @@ def test_gridgov_run_killed_in_the_middle_of_posts(flowing: Trial) -> None:
         below = [gridgov.child(name) for name in ("worker", "web", "relay")]
         gridgov.processes[0].kill()
         killed = time.monotonic()
-        until(lambda: all(refused(port) for port in ports), "no orphan answers", seconds=2)
+        until(lambda: all(refused(port) for port in ports), "no orphan answers")
         log.info("run: nobody answers after %.3f s, %s", time.monotonic() - killed, clients.told)
-        until(lambda: all(gone(pid) for pid in below), "no orphan is left", seconds=2)
+        until(lambda: all(gone(pid) for pid in below), "no orphan is left")
         before = clients.answered
         gridgov.start()
         until(lambda: clients.answered >= before + 300, "a new one carries on")
@@ -254,7 +254,7 @@ def test_no_orphan_is_left_by_a_kill_during_the_start(trial: Trial) -> None:
             pass  # milliseconds count here
         web.kill()
         web.wait()
-        until(partial(gone, int(below[0])), "no orphan is left", seconds=2)
+        until(partial(gone, int(below[0])), "no orphan is left")
 
 
 def test_a_child_that_keeps_dying_ends_the_whole(trial: Trial, tmp_path: Path) -> None:
@@ -465,7 +465,7 @@ def test_a_standby_relay_takes_over(flowing: Trial) -> None:
             until(lambda: clients.answered >= 300, "posts flow")
             os.kill(first.child("relay"), signal.SIGKILL)
             killed = time.monotonic()
-            until(lambda: second.metrics(second.relay_metrics)["gridgov_relay_leader"] == 1, "it leads", seconds=5)
+            until(lambda: second.metrics(second.relay_metrics)["gridgov_relay_leader"] == 1, "it leads")
             log.info("leads after %.2f s", time.monotonic() - killed)
             before = clients.answered
             until(lambda: clients.answered >= before + 300, "posts flow")

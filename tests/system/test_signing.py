@@ -41,7 +41,7 @@ def made(gridgov: Gridgov, name: str, digest: str = "sha256") -> str:
     key = gridgov.run("keys", "add", name, "--role", "sender", "--signs", digest, check=True).stdout.strip()
     path = "/v1/catalogue"
     headers = signed(key, b"", digest=digest, method="GET", path=path)
-    until(lambda: ask(gridgov, "GET", path, headers=headers).status == 200, "it is known", seconds=15)
+    until(lambda: ask(gridgov, "GET", path, headers=headers).status == 200, "it is known")
     return key
 
 
@@ -120,5 +120,5 @@ def test_a_query_is_signed_and_an_ended_key_signs_no_more(guarded: Gridgov) -> N
     assert ask(guarded, "GET", "/v1/cases?kind=repair&phase=approved", headers=headers).status == 200
     assert refusal(guarded, None, method="GET", path="/v1/cases?phase=approved", headers=headers)[1] == "bad_signature"
     guarded.run("keys", "revoke", key[3:11], check=True)
-    until(lambda: ask(guarded, "GET", path, headers=headers).status == 401, "the key has ended", seconds=3)
+    until(lambda: ask(guarded, "GET", path, headers=headers).status == 401, "the key has ended")
     assert refusal(guarded, None, method="GET", path=path, headers=headers)[1] == "unauthenticated"

@@ -65,7 +65,7 @@ def test_the_tables_are_the_cases(
     try:
         until(lambda: count(url) == accepted, "everything is worked in")
         with suppress(AssertionError):
-            until(same, "the cases are the same", seconds=20, every=0.5)
+            until(same, "the cases are the same", seconds=60, every=0.5)
         told = district.metrics(int(env["GRIDGOV_SINK_METRICS_PORT"]))
     finally:
         process.terminate()
