@@ -43,7 +43,7 @@ def test_little_is_left_to_who_breaks_in(unit: Path, tmp_path: Path) -> None:
 def test_a_process_tells_that_it_is_ready_and_lives(name: str, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(30)
+        systemd.settimeout(60)
         told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
         gridgov = Gridgov(tmp_path / "var", NO_KAFKA, told)
         try:
