@@ -20,6 +20,7 @@ OLDEST_SAFE = (3, 51, 3)  # before it, the WAL-reset bug can lose committed rows
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs"}
 _VOLATILE = {"tmpfs", "ramfs", "overlay"}
 
+BUSY_MS, READER_MS = 5000, 100  # patience with whoever holds the file; with a reader, while others wait to write
 _CHUNK = 500  # rows read at a time from a damaged file
 _FURTHEST = 1 << 24  # where to stop looking for rows when the file does not tell
 
@@ -135,11 +136,14 @@ class Store:
                 raise mapped(error) from error
 
     def tidy(self, pages: int = 2000) -> None:
-        """Give that many free pages back to the disk and fold the WAL into the file; writers wait for it."""
-        with self.transaction() as db:
-            db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
-        with self._writing, self._alone():
-            self._copy_wal("TRUNCATE")
+        """Fold the WAL into the file and give that many free pages back to the disk; writers wait for it.
+
+        Not while somebody reads on and on (a backup): what is moved would only make the WAL grow.
+        """
+        if self._empty_wal(READER_MS):
+            with self.transaction() as db:
+                db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            self._empty_wal(READER_MS)
 
     def overwrite_freed(self) -> None:
         """From now on, overwrite with zeros whatever a write frees."""
@@ -156,15 +160,14 @@ class Store:
                 db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
                 if not int(db.pragma("freelist_count")):
                     break
-        with self._writing, self._alone():
-            [(busy, _, _)] = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        if busy:
+        if not self._empty_wal(BUSY_MS):
             raise JournalUnavailable("the WAL is being read, and not emptied; do it again")
 
     def checkpoint(self) -> None:
         """Copy the WAL into the file while others write, so that no commit has to stop for it; let a large one end."""
         with self._writing:
-            if self._copy_wal("PASSIVE") > self._wal_pages // 4:
+            _, pages = self._copy_wal("PASSIVE")
+            if pages > self._wal_pages // 4:
                 with self._alone():
                     self._copy_wal("PASSIVE")  # the little that came meanwhile; all is copied, and the next begins anew
 
@@ -203,13 +206,23 @@ class Store:
         finally:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
-    def _copy_wal(self, how: str) -> int:
-        """Returns how many pages the WAL has."""
+    def _empty_wal(self, patience_ms: int) -> bool:
+        """Whether it is empty now; a reader that goes on for longer keeps it from being emptied."""
+        with self._writing, self._alone():
+            self._db.set_busy_timeout(patience_ms)
+            try:
+                busy, _ = self._copy_wal("TRUNCATE")
+            finally:
+                self._db.set_busy_timeout(BUSY_MS)
+        return not busy
+
+    def _copy_wal(self, how: str) -> tuple[int, int]:
+        """Returns whether somebody was in the way, and how many pages the WAL has."""
         try:
-            [(_, pages, _)] = self._db.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
+            [(busy, pages, _)] = self._db.execute(f"PRAGMA wal_checkpoint({how})").fetchall()
         except apsw.Error as error:
             raise mapped(error) from error
-        return int(pages)  # type: ignore[arg-type]  # a number
+        return int(busy), int(pages)  # type: ignore[arg-type]  # numbers
 
 
 def sizes(db: Db) -> tuple[int, int]:
@@ -288,7 +301,7 @@ def _make(path: Path) -> None:
 
 def _connect(path: Path, *, flush: bool) -> Db:
     db = apsw.Connection(str(path), statementcachesize=64)
-    db.set_busy_timeout(5000)
+    db.set_busy_timeout(BUSY_MS)
     if db.pragma("page_count") == 0:
         db.pragma("auto_vacuum", 2)  # incremental; only before the first table, and it writes: a full disk would refuse
     db.pragma("journal_mode", "wal")

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import apsw
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry
@@ -159,6 +161,10 @@ class House:
         self.chores()
 
     @property
+    def wal(self) -> int:
+        return (self.directory / "journal.sqlite3-wal").stat().st_size
+
+    @property
     def pulse(self) -> dict[str, object]:
         found: dict[str, object] = orjson.loads((self.directory / "relay.json").read_bytes())
         return found
@@ -256,6 +262,24 @@ def test_where_room_is_short_the_journal_keeps_no_free_pages(
     after = (house.directory / "journal.sqlite3").stat().st_size
     assert (after < before / 4) is gives
     assert house.journal.totals().mismatch == 0
+
+
+def test_nothing_is_given_back_while_somebody_reads_on_and_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is moved goes through the WAL, which cannot be emptied then: it would fill the disk."""
+    file = house.directory / "journal.sqlite3"
+    append(house.journal, *[message(f"r-{n}", value=b"v" * 3_000) for n in range(400)])
+    settle(house.journal, *range(1, 401))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=8192, total=1 << 30))
+    with closing(apsw.Connection(str(file))) as backup:
+        backup.execute("BEGIN")
+        backup.execute("SELECT COUNT(*) FROM meta").fetchone()
+        house.later(0)
+        before = (file.stat().st_size, house.wal)
+        house.later(module.CHECKPOINT_SECONDS)
+        assert (file.stat().st_size, house.wal) == before
+    house.later(module.CHECKPOINT_SECONDS)
+
+    assert (file.stat().st_size < before[0], house.wal) == (True, 0)
 
 
 def test_chores_that_meet_a_full_disk_release_the_ballast(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
