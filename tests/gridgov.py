@@ -216,6 +216,12 @@ def report(number: int | str, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in made.items() if value is not None}
 
 
+def peak_memory(pid: int) -> int:
+    """The most that a process ever had in memory, in bytes."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
+
+
 def listens(port: int) -> bool:
     """Whether anybody accepts connections at a port of this machine."""
     with socket.socket() as probe:

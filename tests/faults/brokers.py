@@ -21,7 +21,7 @@ from tests.bench.reports import reports
 from tests.broker import Broker, free_port, run_script
 from tests.faults.rows import ROWS, Row, Seen, Setting
 from tests.faults.trial import MOST_BUSY, WATCH_SECONDS, Kept, Trial, age, cpu_seconds, flowing, relay_sample, trial
-from tests.gridgov import Gridgov, until
+from tests.gridgov import Gridgov, peak_memory, until
 from tests.system.clients import EVERY_TOPIC
 
 # ---- a long outage ----
@@ -50,7 +50,7 @@ def backlog(setting: Setting, window: str = "100") -> Seen:
             most, begin = max(pending)
             p99_draining = one.ledger.p99(begin, end)
         p99 = (before + _calm(one, "after")) / 2  # the machine is not the same from one minute to the next
-        memory = _peak_memory(processes.pid("relay"))
+        memory = peak_memory(processes.pid("relay")) / (1 << 20)
         found = one.judged(breaks=1, window=int(window))
     rate = most / (end - begin)
     told = (
@@ -106,12 +106,6 @@ def _pending(gridgov: Gridgov) -> Iterator[list[tuple[float, float]]]:
     finally:
         done.set()
         thread.join()
-
-
-def _peak_memory(pid: int) -> float:
-    """The most that a process ever had in memory, in MiB."""
-    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(lines["VmHWM"].split()[0]) / 1024
 
 
 # ---- three brokers ----

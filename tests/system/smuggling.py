@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import orjson
 
-from tests.gridgov import report
+from tests.front import Front
+from tests.gridgov import Gridgov, report
+from tests.system.refusals import ask
 
 PATIENCE = 20.0  # seconds for an answer that must come
 SILENCE = 0.7  # after the last of those: then no more come
@@ -99,6 +102,8 @@ CASES = {
     "a tab in the request line": Case(CL + b"%d\r\n", whole, BAD, BAD, b"POST\t/v1/reports\tHTTP/1.1"),
 }
 
+HONEST = Case(CL + b"0\r\n", whole, (400, 202), (400, 202))  # two requests, and nothing hidden
+
 
 def spelt(case: Case, key: str, name: str) -> bytes:
     """The request; the report `name` is posted by the one hidden in it."""
@@ -127,3 +132,32 @@ def statuses(connection: socket.socket, request: bytes, wanted: tuple[int, ...])
 def _heard(connection: socket.socket, seconds: float) -> bytes:
     connection.settimeout(seconds)
     return connection.recv(65536)
+
+
+class Tried(NamedTuple):
+    """What came back through nginx and without it; whether a hidden report has come."""
+
+    behind: tuple[int, ...]
+    direct: tuple[int, ...]
+    heard: bool
+
+
+def heard(own: Gridgov, key: str, name: str) -> bool:
+    """Whether the report that was hidden has come."""
+    answer = ask(own, "GET", f"/v1/reports/r-{name}", headers={"Authorization": f"Bearer {key}"})
+    assert answer.status in (200, 404)
+    return answer.status == 200
+
+
+def all_tried(cases: Mapping[str, Case], own: Gridgov, key: str, before: Front) -> dict[str, Tried]:
+    """Each case both ways, several at a time."""
+
+    def tried(numbered: tuple[int, Case]) -> Tried:
+        number, case = numbered
+        behind = statuses(before.connect(), spelt(case, key, f"behind-{number}"), case.behind)
+        straight = socket.create_connection(("127.0.0.1", own.port))
+        direct = statuses(straight, spelt(case, key, f"direct-{number}"), case.direct)
+        return Tried(behind, direct, heard(own, key, f"behind-{number}") or heard(own, key, f"direct-{number}"))
+
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(cases, pool.map(tried, enumerate(cases.values())), strict=True))

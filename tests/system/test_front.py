@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +14,8 @@ import urllib3
 from service.cli.serve import CONNECTIONS
 from tests.front import Front, front, room_for, slow_clients
 from tests.gridgov import NO_KAFKA, Gridgov, alone, report, until
-from tests.system.refusals import Answer, ask, read_answer
-from tests.system.smuggling import CASES, Case, spelt, statuses
+from tests.system.refusals import Answer, read_answer
+from tests.system.smuggling import CASES, HONEST, all_tried, heard, spelt, statuses
 
 HERE, ELSEWHERE = "127.0.3.1", "127.0.3.2"
 SLOW = CONNECTIONS + 76  # more than gridgov itself has connections
@@ -132,31 +131,13 @@ def test_control_without_nginx_they_shut_everybody_out(guarded: Guarded) -> None
 # ---- one request, or two ----
 
 
-def heard(own: Gridgov, key: str, name: str) -> bool:
-    """Whether the report that was hidden has come."""
-    answer = ask(own, "GET", f"/v1/reports/r-{name}", headers={"Authorization": f"Bearer {key}"})
-    assert answer.status in (200, 404)
-    return answer.status == 200
-
-
 def test_never_two_requests_from_one(guarded: Guarded, before: Front) -> None:
-    own, key = guarded
-
-    def tried(numbered: tuple[int, Case]) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
-        number, case = numbered
-        behind = statuses(before.connect(), spelt(case, key, f"behind-{number}"), case.behind)
-        straight = socket.create_connection(("127.0.0.1", own.port))
-        direct = statuses(straight, spelt(case, key, f"direct-{number}"), case.direct)
-        return behind, direct, heard(own, key, f"behind-{number}") or heard(own, key, f"direct-{number}")
-
-    with ThreadPoolExecutor(8) as pool:
-        found = dict(zip(CASES, pool.map(tried, enumerate(CASES.values())), strict=True))
+    found = all_tried(CASES, *guarded, before)
     assert found == {name: (case.behind, case.direct, False) for name, case in CASES.items()}
 
 
 def test_control_two_honest_requests_are_two(guarded: Guarded, before: Front) -> None:
     own, key = guarded
-    two = Case(b"Content-Length: 0\r\n", lambda hidden: hidden, (400, 202), (400, 202))
     with closing(before.connect()) as connection:
-        assert statuses(connection, spelt(two, key, "second"), two.behind) == two.behind
+        assert statuses(connection, spelt(HONEST, key, "second"), HONEST.behind) == HONEST.behind
     assert heard(own, key, "second")

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 from prometheus_client import CollectorRegistry
 
 from schemas.catalogue import Catalogue
@@ -58,15 +57,9 @@ class Owned(Book):
         return super().one("done", owner) if owner in (None, OWN) else None
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    return Keys(tmp_path / "keys.json")
-
-
-@pytest.fixture
-def app(keys: Keys) -> Flask:
-    """As the composition root puts it together, on a book instead of a journal."""
-    catalogue, registry, book = Catalogue.load(), CollectorRegistry(), Owned()
+def whole(keys: Keys, book: Book, *more: Blueprint) -> Flask:
+    """The application as the composition root puts it together, on a book instead of a journal."""
+    catalogue, registry = Catalogue.load(), CollectorRegistry()
     routes = [*Api.ROUTES, *case_api.ROUTES, *docs.ROUTES, *ops.ROUTES, api.UNMATCHED]
     metrics = web_metrics(
         registry, routes=routes, majors=catalogue.majors, stages=[], reasons=list(Reason), flags=list(Flag)
@@ -76,12 +69,11 @@ def app(keys: Keys) -> Flask:
     gate = Gate(keys, trusted=networks([f"{HERE}/32", f"{NEAR}/32"]))
     made = Api(intake, book, gate, catalogue=catalogue, metrics=metrics, audit=lambda *_: None)  # type: ignore[arg-type]  # of a journal it asks receipts only
     told_of = case_api.blueprint(book, gate)  # type: ignore[arg-type]  # and so with cases
-    whole = made.app(probes, docs.blueprint(), told_of)
-    gate.guard(whole, probes.name)
-    return whole
+    app = made.app(probes, docs.blueprint(), told_of, *more)
+    gate.guard(app, probes.name)
+    return app
 
 
-@pytest.fixture
 def callers(keys: Keys) -> dict[str, tuple[str, str | None]]:
     """Everybody by name: the address, and the key."""
     revoked = keys.add("revoked", Role.SENDER)
@@ -120,17 +112,19 @@ def shown(who: str, key: str | None, method: str, path: str) -> dict[str, str]:
     return {"X-App-Key": key[:11], "X-Timestamp": stamp, "X-Content-Digest": digest, "X-Signature": signature}
 
 
-def test_everybody_may_do_what_the_matrix_says_on_every_route(
-    app: Flask, callers: dict[str, tuple[str, str | None]]
-) -> None:
-    assert list(callers) == WHO
-    assert MATRIX.keys() == routes(app), "a route without a line, or a line without a route"
-    client = app.test_client()
+def otherwise(directory: Path, *more: Blueprint) -> list[str]:
+    """What is not as the matrix says: routes without a line, lines without a route, answers."""
+    keys = Keys(directory / "keys.json")
+    client, everybody = whole(keys, Owned(), *more).test_client(), callers(keys)
+    assert list(everybody) == WHO
+    wrong = [
+        f"{method} {route}: no such line and route" for method, route in MATRIX.keys() ^ routes(client.application)
+    ]
     for (method, route), expected in MATRIX.items():
         path = route.replace("<report_id>", "r-0").replace("<case_id>", "c-1").replace("<path:filename>", "docs.js")
         path = path.replace("/docs/<language>/docs.js", "/docs/zh/index.html")
         found = {}
-        for who, (address, key) in callers.items():
+        for who, (address, key) in everybody.items():
             headers = {**shown(who, key, method, path), "Content-Type": "application/json"}
             with client.open(
                 path,
@@ -140,4 +134,18 @@ def test_everybody_may_do_what_the_matrix_says_on_every_route(
                 environ_overrides={"REMOTE_ADDR": address, "HTTP_HOST": "gridgov.example"},
             ) as answer:
                 found[who] = answer.status_code
-        assert found == dict(zip(WHO, expected, strict=True)), f"{method} {route}"
+        told = dict(zip(WHO, expected, strict=True))
+        wrong += [
+            f"{method} {route}: {who} got {found[who]}, not {told[who]}" for who in WHO if found[who] != told[who]
+        ]
+    return wrong
+
+
+def test_everybody_may_do_what_the_matrix_says_on_every_route(tmp_path: Path) -> None:
+    assert otherwise(tmp_path) == []
+
+
+def test_control_a_route_without_a_line_fails(tmp_path: Path) -> None:
+    new = Blueprint("new", __name__)
+    new.add_url_rule("/v1/new", view_func=lambda: "new")
+    assert otherwise(tmp_path, new) == ["GET /v1/new: no such line and route"]
