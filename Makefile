@@ -8,7 +8,7 @@ PARALLEL := -n $(shell expr $$(nproc) + 1) --dist loadfile
 .DEFAULT_GOAL := help
 SITE := service/docs/site/.done # the pages that are served at /docs/zh and /docs/en
 
-.PHONY: help run docs demo watch test obs look registry units faults outage bench unit check lint format lock generate wheel clean always
+.PHONY: help run docs demo watch test obs look registry units faults edge outage bench unit check lint format lock generate wheel clean always
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -39,6 +39,10 @@ test: $(SITE) ## Run all tests, on a real Kafka and a real Prometheus
 faults: .venv/.done ## Try every fault, with negative controls (long; as root, or some are left out). make faults FAULTS="--only disk"
 	@sh deploy/packages.sh faults
 	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m tests.faults $(FAULTS)
+
+edge: $(SITE) ## Try all that is hostile, malformed, too much or personal, with negative controls. make edge EDGE=--short
+	@sh deploy/packages.sh edge
+	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m tests.edge $(EDGE)
 
 outage: .venv/.done ## A broker killed during a replay of 5,000 reports, for a whole minute
 	OUTAGE_SECONDS=60 $(PYTEST) tests/system/test_outages.py -k replay --log-cli-level=INFO

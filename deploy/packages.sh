@@ -13,6 +13,7 @@ wanted_by() { # TARGET
     obs) need prometheus prometheus:promtool prometheus-alertmanager prometheus-alertmanager:amtool ;;
     watch) need prometheus ;;
     demo) need prometheus prometheus-alertmanager nodejs:node npm ;;
+    edge) need nginx ;;
     bench) need wrk && need_postgresql ;;
     look) need prometheus prometheus:promtool nodejs:node npm fontconfig:fc-list && need_browser && need_chinese ;;
     faults) # whoever is not root tries only rows that need none of these

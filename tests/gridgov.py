@@ -176,7 +176,7 @@ class Gridgov:
             line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             if name in wanted and line.endswith(wanted[name]) and _parent_line(pid) != line:
                 return pid
-            if name == "worker" and line.endswith("service.cli web") and _parent_line(pid) == line:
+            if name == "worker" and line.endswith((wanted["web"], "gridgov web")) and _parent_line(pid) == line:
                 return pid
         raise AssertionError(f"no {name} process")
 

@@ -16,6 +16,8 @@ from typing import Any
 import apsw
 import orjson
 
+from tests.edge import sabotages as edge
+
 LAUNCHER = Path(__file__).parent / "launch"
 LONGEST_WAIT = 8.0  # seconds, below the writer's own patience
 
@@ -371,4 +373,5 @@ SABOTAGES: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "blames_the_record_for_mistakes": (("relay",), blames_the_record_for_mistakes),
     "forgetful": (("web",), forgetful),
     "hasty": (("web",), hasty),
+    **edge.SABOTAGES,
 }

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.__main__ import every_row
+import tests.faults
+from tests.faults.rows import ROWS
+from tests.faults.table import every_row
 
 ROOT = Path(__file__).parents[2]
 FACILITIES = ("root", "loop")  # what no package brings
@@ -93,7 +95,7 @@ def test_an_installation_that_fails_is_an_error(machine: Machine) -> None:
 
 
 def test_what_the_fault_rows_need_is_installed_for_them() -> None:
-    programs = {need for row in every_row() for need in row.needs if need not in FACILITIES}
+    programs = {need for row in every_row(tests.faults, ROWS) for need in row.needs if need not in FACILITIES}
     words = re.split(r"[\s:;]+", (ROOT / "deploy" / "packages.sh").read_text(encoding="utf-8"))
 
     assert "strace" in programs
