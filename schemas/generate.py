@@ -127,7 +127,8 @@ ARTEFACTS: dict[str, Callable[[], bytes]] = {  # file under generated/ → its b
     "rejected.schema.json": lambda: _pretty(rejected_schema()),
     "openapi.json": lambda: _pretty(document.document(report_schema())),
     "asyncapi.yaml": lambda: _yaml(asyncapi.document(event_schema(), rejected_schema(), Catalogue.load())),
-    "registry.version.json": lambda: _pretty(registry.version(event_schema())),
+    registry.REPORTS: lambda: _pretty(registry.version(event_schema())),
+    registry.REJECTED: lambda: _pretty(registry.version(rejected_schema())),
     "registry.config.json": lambda: _pretty(registry.CONFIG),
     "registry.subjects.txt": lambda: registry.subjects(Catalogue.load()),
 }

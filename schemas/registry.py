@@ -6,7 +6,7 @@ its changes, nobody needs it to read one.
 
 import orjson
 
-from schemas import asyncapi
+from schemas import asyncapi, rejected
 from schemas.catalogue import Catalogue
 from schemas.fields import Json
 
@@ -14,12 +14,16 @@ from schemas.fields import Json
 CONFIG: Json = {"compatibility": "FORWARD_TRANSITIVE"}
 
 
-def version(event: Json) -> Json:
+REPORTS, REJECTED = "registry.version.json", "registry.rejected.json"  # files that hold a version
+
+
+def version(published: Json) -> Json:
     """The body of `POST /subjects/{subject}/versions`; in draft-07, which all of them know."""
-    schema = {"$schema": "http://json-schema.org/draft-07/schema#", **asyncapi.draft07(event)}
+    schema = {"$schema": "http://json-schema.org/draft-07/schema#", **asyncapi.draft07(published)}
     return {"schemaType": "JSON", "schema": orjson.dumps(schema).decode()}
 
 
 def subjects(catalogue: Catalogue) -> bytes:
-    """The subjects, a line each, by the usual strategy: the topic, and that it is about values."""
-    return "".join(f"{topic}-value\n" for topic in sorted(catalogue.topics)).encode()
+    """The subjects, a line each, by the usual strategy (the topic, and that it is about values), and their versions."""
+    files = dict.fromkeys(catalogue.topics, REPORTS) | {rejected.TOPIC: REJECTED}
+    return "".join(f"{topic}-value {files[topic]}\n" for topic in sorted(files)).encode()

@@ -22,8 +22,10 @@ from tests.gridgov import die_with_parent, until
 
 VERSION = "3.3.3"
 GENERATED = Path(__file__).parents[2] / "schemas" / "generated"
-SUBJECTS = (GENERATED / "registry.subjects.txt").read_text(encoding="utf-8").split()
-BODY = json.loads((GENERATED / "registry.version.json").read_bytes())
+LINES = (GENERATED / "registry.subjects.txt").read_text(encoding="utf-8").splitlines()
+SUBJECTS = dict(line.split() for line in LINES)  # to the file of their version
+BODIES = {file: json.loads((GENERATED / file).read_bytes()) for file in SUBJECTS.values()}
+BODY = BODIES["registry.version.json"]
 CONFIG = json.loads((GENERATED / "registry.config.json").read_bytes())
 HTTP = urllib3.PoolManager(retries=False, timeout=60)
 
@@ -78,23 +80,26 @@ def call(method: str, url: str, body: Any = None) -> tuple[int, Any]:
 @pytest.fixture(scope="module")
 def registered(registry: str) -> str:
     """The same, once every topic has its entry."""
-    for subject in SUBJECTS:
-        assert call("POST", f"{registry}/subjects/{subject}/versions", BODY)[0] == 200
+    for subject, file in SUBJECTS.items():
+        assert call("POST", f"{registry}/subjects/{subject}/versions", BODIES[file])[0] == 200
         assert call("PUT", f"{registry}/config/{subject}", CONFIG)[0] == 200
     return registry
 
 
-def test_every_topic_has_one_schema_and_one_level(registered: str) -> None:
-    assert sorted(call("GET", f"{registered}/subjects")[1]) == SUBJECTS
-    latest = [call("GET", f"{registered}/subjects/{subject}/versions/latest")[1] for subject in SUBJECTS]
-    assert {one["id"] for one in latest} == {latest[0]["id"]}
-    assert json.loads(latest[0]["schema"]) == json.loads(BODY["schema"])
-    assert call("GET", f"{registered}/config/{SUBJECTS[0]}")[1]["compatibilityLevel"] == CONFIG["compatibility"]
+def test_topics_of_reports_have_one_schema_and_all_one_level(registered: str) -> None:
+    assert sorted(call("GET", f"{registered}/subjects")[1]) == sorted(SUBJECTS)
+    ids: dict[str, set[int]] = {}
+    for subject, file in SUBJECTS.items():
+        latest = call("GET", f"{registered}/subjects/{subject}/versions/latest")[1]
+        ids.setdefault(file, set()).add(latest["id"])
+        assert json.loads(latest["schema"]) == json.loads(BODIES[file]["schema"])
+        assert call("GET", f"{registered}/config/{subject}")[1]["compatibilityLevel"] == CONFIG["compatibility"]
+    assert [len(found) for found in ids.values()] == [1, 1]
 
 
 def test_telling_it_again_changes_nothing(registered: str) -> None:
-    for subject in SUBJECTS:
-        assert call("POST", f"{registered}/subjects/{subject}/versions", BODY)[0] == 200
+    for subject, file in SUBJECTS.items():
+        assert call("POST", f"{registered}/subjects/{subject}/versions", BODIES[file])[0] == 200
         assert call("GET", f"{registered}/subjects/{subject}/versions") == (200, [1])
 
 
