@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -138,3 +139,19 @@ class Broker:
             self._process.kill()
             self._process.wait()
             raise RuntimeError(f"the broker did not end within {STOP_TIMEOUT} s of {number.name}") from None
+
+
+@contextmanager
+def serving(broker: Broker) -> Iterator[Broker]:
+    """It runs, its jars fetched before where they were not there; killed in the end.
+
+    RuntimeError, with what was printed: there is no Kafka to test with, and a test that was skipped proves nothing.
+    """
+    prepared = run_script("prepare")
+    if prepared.returncode:
+        raise RuntimeError(f"no Kafka to test with:\n{prepared.stderr}")
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.broker import Broker, ExternalKafka, Kafka, run_script
+from tests.broker import Broker, ExternalKafka, Kafka, serving
 from tests.postgresql import Postgresql
 
 
@@ -26,15 +26,8 @@ def _left_to_the_collector() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def kafka_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """The one broker of the session; ask for `kafka` or `breakable_kafka` instead."""
-    prepared = run_script("prepare")
-    if prepared.returncode:
-        pytest.fail(f"no Kafka to test with, and a test that was skipped proves nothing:\n{prepared.stderr}")
-    broker = Broker(tmp_path_factory.mktemp("kafka"))
-    try:
-        broker.start()
+    with serving(Broker(tmp_path_factory.mktemp("kafka"))) as broker:
         yield broker
-    finally:
-        broker.kill()
 
 
 @pytest.fixture(scope="session")

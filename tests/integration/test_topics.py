@@ -19,7 +19,7 @@ from service.broker.topics import Cluster, ClusterUnreachable, TopicWatch
 from service.broker.weaknesses import complaints, made_with, weaknesses
 from service.config import Config, load
 from service.ports import PauseReason, Topic
-from tests.broker import Broker, Kafka, free_port
+from tests.broker import Broker, Kafka, free_port, serving
 from tests.gridgov import until
 
 PATIENCE = 30.0
@@ -43,12 +43,8 @@ def cluster(kafka: Kafka) -> Iterator[Cluster]:
 def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker of its own, whose defaults lose messages."""
     defaults = {"auto.create.topics.enable": "true", "log.cleanup.policy": "compact", "log.retention.ms": "3600000"}
-    made = Broker(tmp_path_factory.mktemp("careless"), heap="384m", settings=defaults)
-    try:
-        made.start()
+    with serving(Broker(tmp_path_factory.mktemp("careless"), heap="384m", settings=defaults)) as made:
         yield made
-    finally:
-        made.kill()
 
 
 @pytest.fixture

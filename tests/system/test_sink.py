@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from tests.broker import Broker, free_port, run_script
+from tests.broker import Broker, free_port, serving
 from tests.gridgov import Gridgov, running, until
 from tests.histories import histories, mixed
 from tests.postgresql import Postgresql
@@ -24,13 +24,8 @@ GRACE = 2  # seconds: what is overdue is judged while the test looks
 @pytest.fixture(scope="module")
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker on whose topics nobody else has published: a sink takes all there is."""
-    assert run_script("prepare").returncode == 0
-    own = Broker(tmp_path_factory.mktemp("kafka"))
-    try:
-        own.start()
+    with serving(Broker(tmp_path_factory.mktemp("kafka"))) as own:
         yield own
-    finally:
-        own.kill()
 
 
 @pytest.fixture(scope="module")
