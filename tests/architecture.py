@@ -62,7 +62,7 @@ ROOMS: dict[str, set[str]] = {
         "service.cli": f"{SCHEMAS} service.version service.config service.ports service.logs service.peers"
         " service.processes service.metrics service.audit service.domain service.simulate service.journal"
         " service.quarantine service.intake service.broker service.relay service.cases service.app"
-        " service.consumer service.ops service.sink",
+        " service.consumer service.ops service.watchdog service.sink",
     }.items()
 }
 

@@ -14,11 +14,13 @@ from service.cases.casebook import Casebook
 from service.cases.fold import CaseFold
 from service.cases.metrics import CaseCollector
 from service.cases.rules import fingerprint
+from service.consumer import Database, Reader
 from service.domain.meaning import Flag
 from service.domain.standards import Rules
 from service.intake.api import UNMATCHED, Api
 from service.journal.journal import SqliteJournal
 from service.metrics import JournalCollector, WebMetrics, registry, relay_metrics, web_metrics
+from service.sink.metrics import SinkCollector
 
 
 def for_web(into: CollectorRegistry, catalogue: Catalogue) -> WebMetrics:
@@ -34,7 +36,7 @@ def for_web(into: CollectorRegistry, catalogue: Catalogue) -> WebMetrics:
 
 
 def exposed(directory: Path, catalogue: Catalogue) -> CollectorRegistry:
-    """All of a web process and a leading relay in one registry, on an empty journal and casebook in `directory`."""
+    """All of a web process, a leading relay and a sink in one registry, on empty databases in `directory`."""
     told = registry("web")
     journal = SqliteJournal(directory, limit=1 << 28, flush=False)
     rules = Rules(catalogue.limit)
@@ -51,4 +53,7 @@ def exposed(directory: Path, catalogue: Catalogue) -> CollectorRegistry:
     relay_metrics(told, catalogue.topics)
     told.register(JournalCollector(journal))
     told.register(CaseCollector(fold, catalogue))
+    reader = Reader({}, Database.at(f"sqlite:///{directory / 'sink.db'}"), lambda *_: None, group="sink")
+    reader.lag = {(topic, 0): 0 for topic in catalogue.topics}
+    told.register(SinkCollector(reader))
     return told

@@ -28,6 +28,7 @@ ALERTS = {
     "KafkaPublishFailing": Text("发布 Kafka 出错", "Publishing fails"),
     "TopicUnsafe": Text("主题设置会丢消息", "Topic settings lose messages"),
     "KeysStale": Text("密钥文件无法读取", "Key file unreadable"),
+    "SinkBehind": Text("分中心的表没有跟上", "Sub-centre falls behind"),
     "RejectSpike": Text("拒收激增", "Spike of refusals"),
     "CaseTrackerStale": Text("案件跟踪停滞", "Case tracker stale"),
     "CasesIncomplete": Text("有上报未计入案件", "Reports not in any case"),

@@ -1,5 +1,6 @@
 """`gridgov sink`: the sub-centre's tables `reports` and `cases`, kept by the topics, exactly once."""
 
+import os
 import signal
 import threading
 import time
@@ -8,7 +9,7 @@ import click
 
 from schemas.catalogue import Catalogue
 from schemas.words import Kind
-from service import ops
+from service import ops, watchdog
 from service.broker.connection import connection
 from service.cases.rules import fingerprint, rules_of
 from service.cli.command import configured, fail
@@ -148,3 +149,4 @@ def _serve(config: Config, reader: Reader) -> None:
         return Readiness(Health.DEGRADED, (reader.trouble,)) if reader.trouble else Readiness(Health.READY)
 
     ops.serve(ops.blueprint(made, alive=alive, ready=ready), config.metrics_host, config.sink_metrics_port)
+    watchdog.tell(os.environ, alive)

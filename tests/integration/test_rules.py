@@ -36,7 +36,7 @@ SEVERITIES = {
     },
     "wall": {
         *("JournalGrowing", "KafkaPublishFailing", "TopicUnsafe", "RejectSpike", "CaseTrackerStale", "CasesIncomplete"),
-        *("RelayHeartbeatStale", "ReportsSilent", "KeysStale"),
+        *("RelayHeartbeatStale", "ReportsSilent", "KeysStale", "SinkBehind"),
     },
     "desk": {"IncidentOverdue", "RepairArrivalOverdue", "RepairOverdue", "CasesDueSoon"},
 }

@@ -1,4 +1,4 @@
-"""The systemd units: how much they take away, and that both processes tell what the units wait for.
+"""The systemd units: how much they take away, and that each process tells what its unit waits for.
 
 That they run under a real systemd, with all of it: `make units`.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.broker import free_port
 from tests.gridgov import NO_KAFKA, Gridgov
 
 UNITS = sorted((Path(__file__).parents[2] / "deploy" / "systemd").glob("*.service"))
@@ -39,13 +40,14 @@ def test_little_is_left_to_who_breaks_in(unit: Path, tmp_path: Path) -> None:
     assert exposure(control) > MOST
 
 
-@pytest.mark.parametrize("name", ["web", "relay"])
+@pytest.mark.parametrize("name", ["web", "relay", "sink"])
 def test_a_process_tells_that_it_is_ready_and_lives(name: str, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(60)
         told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
-        gridgov = Gridgov(tmp_path / "var", NO_KAFKA, told)
+        sink = {"GRIDGOV_SINK_DATABASE": f"sqlite:///{tmp_path}/db", "GRIDGOV_SINK_METRICS_PORT": str(free_port())}
+        gridgov = Gridgov(tmp_path / "var", NO_KAFKA, told | sink)
         try:
             gridgov.start(name)
             assert [systemd.recv(99) for _ in range(4)] == [b"READY=1", *[b"WATCHDOG=1"] * 3]

@@ -127,7 +127,7 @@ def test_no_options_are_read_behind_the_configuration() -> None:
         module for module in SOURCES if within(module, {"service"}) and "os.environ" in ast.unparse(tree(module))
     }
 
-    assert readers == {"service.app", "service.cli.command", "service.cli.main", "service.version"}
+    assert readers == {"service.app", "service.cli.command", "service.cli.main", "service.cli.sink", "service.version"}
 
 
 def test_the_top_level_is_closed() -> None:

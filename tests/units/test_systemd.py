@@ -1,6 +1,6 @@
-"""`make units`: both units under a real systemd, with all that they take away. As root; not in CI, it needs cgroups.
+"""`make units`: the units under a real systemd, with all that they take away. As root; not in CI, it needs cgroups.
 
-The systemd is a second one, in namespaces of its own (processes, mounts, names), which knows these two units only. They
+The systemd is a second one, in namespaces of its own (processes, mounts, names), which knows these units only. They
 are changed in where the program, its options and its data are, and the watchdog waits 6 s instead of 60.
 """
 
@@ -23,10 +23,11 @@ from tests.broker import free_port
 from tests.gridgov import NO_KAFKA, die_with_parent, report, until
 
 ROOT = Path(__file__).parents[2]
-UNITS = ("gridgov-web", "gridgov-relay")
+UNITS = ("gridgov-web", "gridgov-relay", "gridgov-sink")
 ALONE = "[Unit]\nDefaultDependencies=no\n"
 HTTP = urllib3.PoolManager(retries=False, timeout=5)
-PORTS = {name: free_port() for name in ("GRIDGOV_PORT", "GRIDGOV_WEB_METRICS_PORT", "GRIDGOV_RELAY_METRICS_PORT")}
+OPTIONS = ("PORT", "WEB_METRICS_PORT", "RELAY_METRICS_PORT", "SINK_METRICS_PORT")
+PORTS = {f"GRIDGOV_{name}": free_port() for name in OPTIONS}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def home() -> Iterator[Path]:
     """A directory that the units can see: /root, /home and the temporary ones they cannot."""
     made = Path(tempfile.mkdtemp(prefix="gridgov-units-", dir="/opt"))
     made.chmod(0o755)
-    state = Path("/var/lib") / made.name
+    states = [Path("/var/lib") / made.name, Path("/var/lib") / f"{made.name}-sink"]
     try:
         program = made / "program"
         subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", program], check=True)
@@ -44,12 +45,13 @@ def home() -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made)
-        shutil.rmtree(state, ignore_errors=True)
+        for state in states:
+            shutil.rmtree(state, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def systemd(home: Path) -> Iterator[int]:
-    """The pid of a systemd that was told to start the two units."""
+    """The pid of a systemd that was told to start the units."""
     if Path("/proc/1/comm").read_text().strip() == "systemd":
         pytest.skip(
             "this machine has a systemd, whose control groups a second one would disturb: try the units with it"
@@ -63,6 +65,7 @@ def systemd(home: Path) -> Iterator[int]:
     for name in ("basic", "sysinit", "shutdown", "exit", "rescue", "emergency"):
         (units / f"{name}.target").write_text(ALONE)
     options = {"GRIDGOV_ALLOW_VOLATILE": "yes", "KAFKA_BOOTSTRAP_SERVERS": NO_KAFKA, **PORTS}
+    options["GRIDGOV_SINK_DATABASE"] = f"sqlite:////var/lib/{home.name}-sink/cases.db"
     (home / "env").write_text("".join(f"{name}={value}\n" for name, value in options.items()))
     (home / "console").touch()
     inside = (
@@ -121,8 +124,9 @@ def is_active(systemd: int, unit: str) -> bool:
     return told(systemd, unit, "ActiveState").get("ActiveState") == "active"
 
 
-def test_both_tell_that_they_are_ready(systemd: int) -> None:
-    until(lambda: all(is_active(systemd, unit) for unit in UNITS), "both are active", seconds=60, every=0.5)
+def test_all_tell_that_they_are_ready(systemd: int, home: Path) -> None:
+    until(lambda: all(is_active(systemd, unit) for unit in UNITS), "all are active", seconds=60, every=0.5)
+    until((Path("/var/lib") / f"{home.name}-sink" / "cases.db").exists, "the sink has made its database")
 
 
 def test_whoever_freezes_is_killed_and_started_again_and_nothing_is_lost(systemd: int, home: Path) -> None:
@@ -132,7 +136,7 @@ def test_whoever_freezes_is_killed_and_started_again_and_nothing_is_lost(systemd
     for unit in UNITS:
         for pid in processes(home, unit):
             os.kill(pid, signal.SIGSTOP)
-    until(lambda: all(is_anew(systemd, unit) for unit in UNITS), "both run again", seconds=60, every=0.5)
+    until(lambda: all(is_anew(systemd, unit) for unit in UNITS), "all run again", seconds=60, every=0.5)
     assert HTTP.request("GET", f"{url}/r-unit").status == 200
 
 
