@@ -8,7 +8,7 @@ PARALLEL := -n $(shell expr $$(nproc) + 1) --dist loadfile
 .DEFAULT_GOAL := help
 SITE := service/docs/site/.done # the pages that are served at /docs/zh and /docs/en
 
-.PHONY: help run docs demo watch test obs look registry units faults edge outage bench unit check lint format lock generate wheel clean always
+.PHONY: help run docs demo watch test obs look registry units faults edge outage bench newcomer unit check lint format lock generate wheel clean always
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -50,6 +50,10 @@ outage: .venv/.done ## A broker killed during a replay of 5,000 reports, for a w
 bench: .venv/.done ## Measure gridgov beside others, judge the targets (12 min). In 2: make bench BENCH=--short
 	@sh deploy/packages.sh bench
 	$(BIN)/python -m tests.bench $(BENCH)
+
+newcomer: .venv/.done ## Time a newcomer's way: clone, make demo, figures that move in a browser (ends all of it)
+	@sh deploy/packages.sh newcomer
+	$(BIN)/python -m tests.bench.newcomer $(NEWCOMER)
 
 look: .venv/.done ## Draw the dashboards with Grafana's components into var/look
 	@sh deploy/packages.sh look

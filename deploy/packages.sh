@@ -14,6 +14,7 @@ wanted_by() { # TARGET
     watch) need prometheus ;;
     demo) need prometheus prometheus-alertmanager nodejs:node npm ;;
     edge) need nginx ;;
+    newcomer) wanted_by demo && need_browser ;;
     bench) need wrk && need_postgresql ;;
     look) need prometheus prometheus:promtool nodejs:node npm fontconfig:fc-list && need_browser && need_chinese ;;
     faults) # whoever is not root tries only rows that need none of these

@@ -1,4 +1,4 @@
-"""Kafka 与事件日志 / Kafka and journal: does what was accepted reach Kafka, how soon, and how much room is left.
+"""Kafka 与事件日志 / Kafka and journal: does what was accepted reach Kafka and tables, how soon, how much room is left.
 
 How full the journal is, every web process on it tells alike: `max`.
 """
@@ -24,7 +24,7 @@ def kafka_journal(_: Catalogue) -> Json:
             "已受理的上报是否到达 Kafka、多久到达、日志库还有多少空间。",
             "Whether what was accepted reaches Kafka, how soon, and how much room the journal has left.",
         ),
-        [*_now(), *_backlog(), *_topics(), *_speed()],
+        [*_now(), *_backlog(), *_topics(), *_speed(), *_sub_centre()],
     )
 
 
@@ -217,6 +217,41 @@ def _speed() -> list[Panel]:
             _quantiles(append),
             Look("s", alarming(red=0.25), least=0),
             width=8,
+        ),
+    ]
+
+
+def _sub_centre() -> list[Panel]:
+    none_here = Text("此处没有分中心", "no sub-centre here")
+    return [
+        row(Text("分中心的表", "The sub-centre's tables")),
+        stat(
+            Text("表的更新", "Tables kept up"),
+            Text(
+                "Kafka 与数据库上次都可用至今；超过 2 分钟报警",
+                "Since Kafka and the database were both last at hand; alarms above 2 minutes",
+            ),
+            "time() - max(gridgov_sink_turned_timestamp_seconds)",
+            Look("dthms", alarming(orange=30, red=120), 0, nothing=none_here),
+            width=4,
+            height=8,
+        ),
+        lines(
+            Text("尚未入表", "Not in the tables yet"),
+            Text("已在 Kafka、尚未写入表中的消息", "Records in Kafka that are not worked into the tables"),
+            [Query("sum(gridgov_sink_lag_records)", Text("落后", "behind"))],
+            Look("none", alarming(orange=100, red=1000), 0, 0, nothing=none_here),
+            width=10,
+        ),
+        hourly(
+            Text("每小时入表", "Worked in per hour"),
+            Text(
+                "reports 已入表，duplicates 重复，unselected 未选，foreign 与 failed 已放在一旁",
+                "reports: in the tables; duplicates and unselected: dropped; foreign and failed: set aside",
+            ),
+            Query(per_hour("gridgov_sink_records_total", "result") + " > 0", "{{result}}"),
+            Look("none", NEUTRAL, 0, nothing=none_here),
+            width=10,
         ),
     ]
 

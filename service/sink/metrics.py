@@ -1,20 +1,37 @@
 """What `gridgov sink` tells Prometheus of itself, read when scraped."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from service.consumer import Reader
+from service.consumer.reader import Counts
 
 RESULTS = ("reports", "duplicates", "unselected", "foreign", "failed")
+
+
+class Read(Protocol):
+    """What is asked of a reader."""
+
+    @property
+    def counts(self) -> Counts: ...
+
+    @property
+    def lag(self) -> Mapping[tuple[str, int], int]: ...
+
+    @property
+    def worked_at(self) -> float | None: ...
+
+    @property
+    def turned_at(self) -> float | None: ...
 
 
 class SinkCollector(Collector):
     """One reader's figures, since its process began."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Read) -> None:
         self._reader = reader
 
     def describe(self) -> Iterable[Metric]:

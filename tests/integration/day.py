@@ -20,6 +20,7 @@ LEADER_CHANGES = START + 12 * HOUR
 WEB_RESTARTS = START + 20 * HOUR
 KAFKA_AWAY = (START + 10 * HOUR, START + 10 * HOUR + 40 * MINUTE)
 FAILING = (START + 15 * HOUR, START + 15 * HOUR + 10 * MINUTE)  # the journal could not be written
+SINK_STANDS = END - 20 * MINUTE  # from then on the sub-centre's database was away
 GRACE = 120
 PARKED = "no-start"  # the case whose one report Kafka will not take
 LIMITS = {("incident", "completion"): 1500, ("repair", "arrival"): 900, ("repair", "completion"): 86400}

@@ -20,12 +20,14 @@ from schemas.times import format_time
 from service.cases.casebook import Casebook
 from service.cases.fold import CaseFold
 from service.cases.metrics import CaseCollector
+from service.consumer.reader import Counts
 from service.domain.standards import Rules
 from service.intake.accept import Intake
 from service.intake.keys import Principal, Role
 from service.journal.journal import SqliteJournal
 from service.metrics import JournalCollector, registry, relay_metrics
 from service.ports import Conflict, Delivery, Message, ParkReason, Pending, Receipt
+from service.sink.metrics import SinkCollector
 from tests.integration.day import (
     END,
     GRACE,
@@ -34,6 +36,7 @@ from tests.integration.day import (
     LEADER_CHANGES,
     MINUTE,
     PARKED,
+    SINK_STANDS,
     START,
     WEB_RESTARTS,
     Day,
@@ -200,6 +203,22 @@ class RelayProcess:
             self.metrics.publishes.labels(one.topic, "parked").inc()
 
 
+class SubCentre:
+    """A sink that has worked in what Kafka has, each minute, until its database went away."""
+
+    def __init__(self) -> None:
+        self.counts, self.lag = Counts(), {("all", 0): 0}
+        self.worked_at = self.turned_at = 0.0
+        self.exposed = registry("sink")
+        self.exposed.register(SinkCollector(self))
+
+    def turn(self, now: int, settled: int) -> None:
+        if now > SINK_STANDS:
+            self.lag = {("all", 0): settled - self.counts.reports}
+        else:
+            self.counts, self.worked_at, self.turned_at = Counts(reports=settled), now, now
+
+
 def scraped(day: Day, directory: Path, *, since: int = START, away: Span = KAFKA_AWAY) -> Recorder:
     """The day from `since` on, scraped once a minute, Kafka `away`; journal and casebook are made in `directory`."""
     catalogue = Catalogue.load()
@@ -210,7 +229,7 @@ def scraped(day: Day, directory: Path, *, since: int = START, away: Span = KAFKA
         journal, lambda: Casebook(directory, rules), rules, "day", clock=clock.ms, strip_after_ms=90 * 24 * HOUR * 1000
     )
     first, second = RelayProcess(catalogue, away), RelayProcess(catalogue, away)
-    web, leader = Web(catalogue, journal, clock), first
+    web, leader, sub_centre = Web(catalogue, journal, clock), first, SubCentre()
     coming = Coming(day)
     with patch("service.cases.fold.time", clock), patch("service.cases.metrics.time", clock):
         fold.open()
@@ -224,9 +243,11 @@ def scraped(day: Day, directory: Path, *, since: int = START, away: Span = KAFKA
             coming.come(now, web, clock)
             clock.now = now
             leader.turn(now, journal, fold)
+            sub_centre.turn(now, journal.totals().settled)
             if now >= since:
                 _scrape(recorder, now, web, first if leader is first else None, second)
                 _alerts(recorder, now, away)
+                recorder.scrape(now, "gridgov-sink", "127.0.0.1:9466", sub_centre.exposed)
     return recorder
 
 
@@ -253,7 +274,7 @@ def _scrape(recorder: Recorder, now: int, web: Web, first: RelayProcess | None, 
     recorder.scrape(now, "gridgov-web", "127.0.0.1:9464", web.exposed)
     if first:
         recorder.scrape(now, "gridgov-relay", "127.0.0.1:9465", first.exposed)
-    recorder.scrape(now, "gridgov-relay", "127.0.0.1:9466", second.exposed)
+    recorder.scrape(now, "gridgov-relay", "127.0.0.2:9465", second.exposed)
 
 
 def _alerts(recorder: Recorder, now: int, away: Span) -> None:

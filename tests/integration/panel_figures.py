@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tests.integration.day import END, HOUR, KAFKA_AWAY, LIMITS, MINUTE, PARKED, Day
+from tests.integration.day import END, HOUR, KAFKA_AWAY, LIMITS, MINUTE, PARKED, SINK_STANDS, Day, Report
 from tests.integration.figures import (
     AFTER_FAILING,
     AFTER_OUTAGE,
@@ -111,6 +111,10 @@ def lag_times(day: Day, now: float) -> Mapping[tuple[str, ...], list[float]]:
     return {(): lags(day, now, 15 * MINUTE)}
 
 
+def reached_kafka(day: Day, since: float, now: float) -> list[Report]:
+    return [one for one in day.reports if one.case != PARKED and since < published_at(one.received) <= now]
+
+
 ONE_HOUR_LATER = (NEW_LEADER, NEW_WEB, END)
 
 FIGURES: dict[tuple[str, str], Figure] = {
@@ -210,11 +214,7 @@ FIGURES: dict[tuple[str, str], Figure] = {
     ("Connection and leader", "B"): Exactly(lambda day, now: 1),
     ("In flight", "A"): Exactly(lambda day, now: 0),
     ("Published per hour by topic", "A"): Exactly(
-        lambda day, now: per(
-            (TOPICS[one.place],)
-            for one in day.reports
-            if one.case != PARKED and now - HOUR < published_at(one.received) <= now
-        ),
+        lambda day, now: per((TOPICS[one.place],) for one in reached_kafka(day, now - HOUR, now)),
         (AFTER_OUTAGE, *ONE_HOUR_LATER),
         near=True,
     ),
@@ -228,6 +228,13 @@ FIGURES: dict[tuple[str, str], Figure] = {
     ("Publish duration", "B"): Quantile(0.99, lag_times, LAG_EDGES, ONE_HOUR_LATER),
     ("Ingest lag", "A"): Quantile(0.5, lag_times, LAG_EDGES, ONE_HOUR_LATER),
     ("Ingest lag", "B"): Quantile(0.99, lag_times, LAG_EDGES, ONE_HOUR_LATER),
+    ("Tables kept up", "A"): Exactly(lambda day, now: max(0, now - SINK_STANDS)),
+    ("Not in the tables yet", "A"): Exactly(lambda day, now: len(reached_kafka(day, SINK_STANDS, now))),
+    ("Worked in per hour", "A"): Exactly(
+        lambda day, now: {("reports",): len(reached_kafka(day, now - HOUR, min(now, SINK_STANDS)))},
+        (AFTER_OUTAGE, *ONE_HOUR_LATER),
+        near=True,
+    ),
     ("Journal append", "A"): Quantile(0.5, lambda day, now: {(): [0.002]}, APPEND_EDGES),
     ("Journal append", "B"): Quantile(0.99, lambda day, now: {(): [0.002]}, APPEND_EDGES),
 }

@@ -23,7 +23,6 @@ FLAGS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--enable-logging=stderr",
-    "--virtual-time-budget=30000",  # milliseconds of the page's own clock, which stands while it loads
 )
 
 
@@ -36,12 +35,18 @@ class Visit:
     complaints: list[str]
 
 
-def visit(url: str, directory: Path) -> Visit:
-    """Open `url` in a browser that was never used before. `directory` must be empty, or is made."""
+def visit(url: str, directory: Path, *more: str, budget: int = 30_000) -> Visit:
+    """Open `url` in a browser that was never used before. `directory` must be empty, or is made.
+
+    `budget` is in milliseconds of the page's own clock, which stands while it loads; `more` are options of Chromium's.
+    """
     directory.mkdir(exist_ok=True)
     log = directory / "net-log.json"
     done = subprocess.run(
-        [_program(), *FLAGS, f"--user-data-dir={directory / 'profile'}", f"--log-net-log={log}", "--dump-dom", url],
+        [
+            *(_program(), *FLAGS, f"--virtual-time-budget={budget}", *more),
+            *(f"--user-data-dir={directory / 'profile'}", f"--log-net-log={log}", "--dump-dom", url),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
