@@ -11,37 +11,45 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
+
+import orjson
 
 from tests.broker import Broker, free_port
 from tests.faults.processes import kill_relay_with_messages_in_flight
 from tests.faults.rows import ROWS, Row, Seen, Setting
 from tests.faults.trial import PR_SET_PDEATHSIG, ROOT, Kept, Trial, flowing, trial
-from tests.gridgov import until
+from tests.gridgov import Gridgov, until
 from tests.histories import histories, mixed
 from tests.postgresql import Postgresql
 from tests.sunk import cases as in_the_table
 from tests.sunk import count, differences, rows
 from tests.system.case_pages import every_case
 
-MEMBERS = ("sink-1", "sink-2", "own-1", "own-2", "forgetful-1")
-GUESTS = ("sink-3", "own-3")  # they come and go: the groups share out their partitions anew
-TABLES = {"sink": "reports", "own": "received", "forgetful": "received"}
+MEMBERS = ("sink-1", "sink-2", "lite-1", "own-1", "own-2", "forgetful-1")
+GUESTS = ("sink-3", "lite-2", "own-3")  # they come and go: the groups share out their partitions anew
+TABLES = {"sink": "reports", "lite": "reports", "own": "received", "forgetful": "received"}
+SCENARIOS = ("rain", "retry-storm", "operation")
+ZONE = ZoneInfo("Asia/Shanghai")
+BATCH = 100  # posts in a request
 BROKER = {"group.initial.rebalance.delay.ms": "0", "group.min.session.timeout.ms": "1000"}
 SUB_CENTRE_SECONDS = 120.0  # to have everything, once nothing is broken any more
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How often what is broken, and how many generated cases there are beside the clients' own."""
+    """How often what is broken; how many cases a dry day has, and how many odd ones there are beside it."""
 
     kills: int
     rebalances: int  # a guest comes, a guest goes, or a member is frozen until the others have taken its partitions
     stops: int  # of the broker
     relay_kills: int
     cases: int
+    odd: int
 
 
 class SubCentre(Kept):
@@ -78,7 +86,7 @@ class SubCentreUnderFire:
 
     def exactly_once(self, setting: Setting) -> Seen:
         """Every report has one row, and every case is right."""
-        plan = Plan(3, 2, 1, 2, 60) if setting.short else Plan(50, 10, 5, 5, 2000)
+        plan = Plan(3, 2, 1, 2, 100, 60) if setting.short else Plan(50, 10, 5, 5, 2000, 2000)
         with ExitStack() as stack:
             server = Postgresql()
             stack.callback(server.remove)
@@ -90,13 +98,15 @@ class SubCentreUnderFire:
             urls = {what: f"sqlite:///{setting.directory / what}.db" for what in TABLES} | {"sink": server.url}
             centre = SubCentre(one, urls, *MEMBERS)
             stack.enter_context(centre)
-            posted = _broken(plan, Random(setting.seed), one, kafka, relay, centre, urls)
+            day = Day(one.gridgov, setting.seed, plan.cases)
+            _broken(plan, Random(setting.seed), day, one, kafka, relay, centre, urls)
             found = one.judged(breaks=plan.relay_kills + plan.stops)
-            wrong = _verdict(one, urls, found.status["accepted"]) + found.verdict.problems[:1]
+            accepted = found.status["accepted"]
+            wrong = _verdict(one, urls, accepted) + day.untrue() + found.verdict.problems[:1]
             self._control = _doubles(urls["forgetful"])
         told = (
             f"{plan.kills} kills, {plan.rebalances} rebalances, {plan.stops} broker stops, {plan.relay_kills} relay"
-            f" kills: {posted} and {found.verdict.distinct} reports, {found.copies} copies in Kafka"
+            f" kills: {accepted} reports, {day.cases} cases of a simulated day, {found.copies} copies in Kafka"
         )
         return Seen(not wrong and found.copies > 0, f"{told}; {'; '.join(wrong) or 'exact'}")
 
@@ -106,13 +116,40 @@ class SubCentreUnderFire:
         return self._control
 
 
+class Day:
+    """A day of the past that `gridgov simulate` tells, the same for a seed; it also knows what must come of it."""
+
+    def __init__(self, gridgov: Gridgov, seed: int, cases: int) -> None:
+        over = datetime.now(ZONE).date() - timedelta(days=5)  # the last of its repairs is approved by now
+        scenarios = (word for name in SCENARIOS for word in ("--scenario", name))
+        self._gridgov = gridgov
+        self._words = ("simulate", "--day", str(over), "--seed", str(seed), "--cases", str(cases), *scenarios)
+        self.posts = gridgov.run(*self._words, "--dry-run", check=True).stdout.encode().splitlines()
+        self.cases = len({orjson.loads(one)["case_id"] for one in self.posts})
+
+    def share(self, number: int, of: int) -> list[bytes]:
+        """Its `number`th part, of so many in the order of the day."""
+        start, end = (len(self.posts) * n // of for n in (number, number + 1))
+        return self.posts[start:end]
+
+    def untrue(self) -> list[str]:
+        """Whether gridgov came to something else than the simulation, which shares no code with it nor with the sink.
+
+        It posts all of the day again, which changes nothing.
+        """
+        done = self._gridgov.run(*self._words, "--check", "--wait", "60", timeout=300)
+        return [] if done.returncode == 0 else [f"gridgov's figures: {done.stdout.splitlines()[-1:]} {done.stderr}"]
+
+
 def _broken(
-    plan: Plan, dice: Random, one: Trial, kafka: Broker, relay: Kept, centre: SubCentre, urls: dict[str, str]
-) -> int:
-    """Break everything while clients post; how many reports of generated cases were posted beside theirs."""
+    plan: Plan, dice: Random, day: Day, one: Trial, kafka: Broker, relay: Kept, centre: SubCentre, urls: dict[str, str]
+) -> None:
+    """Break everything while the day is told, and clients post beside it."""
     with one.clients(threads=8, pace=0.03) as clients:
-        posted = _post(one, dice, plan.cases)
-        for act in _acts(plan, dice):
+        _post(one.gridgov, [orjson.dumps(told) for told in mixed(dice, list(histories(dice, plan.odd, "h")))])
+        acts = _acts(plan, dice)
+        for number, act in enumerate(acts):
+            _post(one.gridgov, day.share(number, len(acts)))
             time.sleep(dice.uniform(0, 1.0))
             if act == "kill":
                 centre.signal(dice.choice(MEMBERS))
@@ -127,7 +164,6 @@ def _broken(
                 (kafka.stop, kafka.kill)[dice.randrange(2)]()
                 time.sleep(dice.uniform(0, 2))
                 kafka.start()
-    return posted
 
 
 def _acts(plan: Plan, dice: Random) -> list[str]:
@@ -138,12 +174,12 @@ def _acts(plan: Plan, dice: Random) -> list[str]:
     return acts
 
 
-def _post(one: Trial, dice: Random, cases: int) -> int:
-    told = mixed(dice, list(histories(dice, cases, "h")))
-    for start in range(0, len(told), 100):
-        status, body, _ = one.gridgov.post(told[start : start + 100], "/v1/reports/batch")
-        assert status == 202, body
-    return len(told)
+def _post(gridgov: Gridgov, lines: list[bytes]) -> None:
+    """In batches, one after the other."""
+    for start in range(0, len(lines), BATCH):
+        body = b"\n".join(lines[start : start + BATCH])
+        status, told, _ = gridgov.post(body, "/v1/reports/batch", Content_Type="application/x-ndjson")
+        assert (status, told["failed"]) == (202, 0), told
 
 
 def _verdict(one: Trial, urls: dict[str, str], accepted: int) -> list[str]:
@@ -159,7 +195,7 @@ def _verdict(one: Trial, urls: dict[str, str], accepted: int) -> list[str]:
     wrong = [] if (own := _doubles(urls["own"])).met else [own.figures]
     for what, url in urls.items():
         wrong += [f"{what} has set aside {one}" for one in rows(url, "SELECT what, reason FROM gridgov_aside")]
-    return wrong + _unlike(one, urls["sink"])
+    return wrong + _unlike(one, urls["sink"]) + _unlike(one, urls["lite"])
 
 
 def _doubles(url: str) -> Seen:
@@ -179,10 +215,10 @@ def _unlike(one: Trial, url: str) -> list[str]:
         return not seen
 
     try:
-        until(same, "the cases are the same", seconds=20, every=1)
+        until(same, "the cases are the same", seconds=60, every=1)
     except AssertionError:
         print("\n".join(f"    {line}"[:300] for line in seen[:5]), flush=True)
-        return [f"{len(seen)} differences between the table and /v1/cases"]
+        return [f"{len(seen)} differences between {url.partition(':')[0]}'s table and /v1/cases"]
     return []
 
 

@@ -1,9 +1,10 @@
 """Members of the operations sub-centre, for the rows about it: `gridgov sink`, and a reader of its own making.
 
-python -m tests.faults.sub_centre sink|own|forgetful     the database is in GRIDGOV_SINK_DATABASE
+python -m tests.faults.sub_centre sink|lite|own|forgetful     the database is in GRIDGOV_SINK_DATABASE
 
-`own` is what a sub-centre writes with the library in ten lines: its table has no key, so that only the library keeps
-rows from coming twice. To `forgetful`, its control, every report is news.
+`sink` and `lite` are `gridgov sink`, each in a group of its own, for a database of its own. `own` is what a sub-centre
+writes with the library in ten lines: its table has no key, so that only the library keeps rows from coming twice. To
+`forgetful`, its control, every report is news.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ def main(what: str) -> None:
     member.SESSION_MS = SESSION_MS
     if what == "forgetful":
         batch.is_news = lambda *_: True
-    if what != "sink":
+    if what not in {"sink", "lite"}:
         own(what)
         return
     from service.cli.main import main as gridgov
 
-    gridgov(["sink"])
+    gridgov(["sink", "--group", what])
 
 
 if __name__ == "__main__":
