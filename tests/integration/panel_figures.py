@@ -163,7 +163,7 @@ FIGURES: dict[tuple[str, str], Figure] = {
     ("Answer time (POST reports)", "B"): Quantile(0.9, answer_times, HTTP_EDGES),
     ("Answer time (POST reports)", "C"): Quantile(0.99, answer_times, HTTP_EDGES),
     ("Processes", "A"): Exactly(
-        lambda day, now: {("web",): 1, ("relay",): 2 if now < NEW_LEADER else 1}, (NIGHT, NEW_LEADER, END)
+        lambda day, now: {("web",): 1, ("relay",): 2 if now < NEW_LEADER else 1, ("sink",): 1}, (NIGHT, NEW_LEADER, END)
     ),
     ("Requests in progress", "A"): Exactly(lambda day, now: 0),
     ("Intake, last 15 min", "A"): Exactly(
