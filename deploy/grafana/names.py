@@ -9,7 +9,7 @@ PHASES = {
     "in_progress": Text("处置中", "in progress"),
     "awaiting_approval": Text("待核实", "awaiting approval"),
 }
-PROCESSES = {"web": Text("受理进程", "web"), "relay": Text("转发进程", "relay")}
+PROCESSES = {"web": Text("受理进程", "web"), "relay": Text("转发进程", "relay"), "sink": Text("分中心进程", "sink")}
 SEVERITIES = {
     "page": Text("立即处置", "page"),
     "wall": Text("值班关注", "duty wall"),

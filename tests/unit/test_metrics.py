@@ -72,6 +72,13 @@ METRICS = {
     "case_standard_limit_seconds": ("gauge", "kind standard"),
     "case_reopenings": ("counter", "kind major"),
     "case_tracker_last_run_timestamp_seconds": ("gauge", ""),
+    "sink_records": ("counter", "result"),
+    "sink_gap_offsets": ("counter", ""),
+    "sink_overtaken_partitions": ("counter", ""),
+    "sink_transactions": ("counter", ""),
+    "sink_lag_records": ("gauge", "partition topic"),
+    "sink_last_transaction_timestamp_seconds": ("gauge", ""),
+    "sink_turned_timestamp_seconds": ("gauge", ""),
 }
 BUCKETS = {
     "http_request_duration_seconds": "0.005 0.01 0.025 0.05 0.1 0.25 0.5 1.0 2.5 5.0 10.0",
@@ -89,7 +96,7 @@ BUCKETS = {
 
 @pytest.fixture(scope="module")
 def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Metric]:
-    """All of web and relay, before anything has happened, by name without the prefix."""
+    """All of web, relay and sink, before anything has happened, by name without the prefix."""
     told = exposed(tmp_path_factory.mktemp("metrics"), CATALOGUE)
     return {metric.name.removeprefix("gridgov_"): metric for metric in told.collect() if "gridgov_" in metric.name}
 
