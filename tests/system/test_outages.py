@@ -278,7 +278,7 @@ def tool(trial: Trial, name: str, *arguments: str) -> None:
 
 
 def kept_up(receipts: dict[str, Json], calm: float, begin: float, end: float) -> None:
-    """Healthy topics must not wait for a sick one: in the trouble from `begin` to `end` no report took a second more
+    """Healthy topics must not wait for a sick one: of the trouble from `begin` to `end` no report took a third more
     than the slowest of the calm from `calm` on (which is what others leave us of this machine)."""
     before, trouble = (
         sorted(lags(receipts, *interval, lambda topic: topic != SICK_TOPIC))
@@ -287,7 +287,7 @@ def kept_up(receipts: dict[str, Json], calm: float, begin: float, end: float) ->
     log.info("calm: %d reports, longest %.3f s", len(before), before[-1])
     log.info("trouble: %d, median %.3f s, longest %.3f s", len(trouble), trouble[len(trouble) // 2], trouble[-1])
     assert len(trouble) > 100
-    assert trouble[-1] - before[-1] < 1
+    assert trouble[-1] - before[-1] < (end - begin) / 3
 
 
 def test_a_deleted_topic_waits_while_the_others_flow(trial: Trial) -> None:
