@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,12 @@ def answering(gridgov: Gridgov, connection: HTTPConnection) -> int:
 
 
 def files(pid: int) -> set[str]:
-    """What a process has open."""
-    return {str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir() if one.is_symlink()}
+    """What a process has open, but for what it closes meanwhile."""
+    found = set()
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(str(one.readlink()))
+    return found
 
 
 def ask(connection: HTTPConnection, method: str, path: str, body: Any = None) -> tuple[int, Any]:
