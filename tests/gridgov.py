@@ -163,10 +163,10 @@ class Gridgov:
         pending = "gridgov_journal_pending_messages"
         until(lambda: self.metrics()[pending] == 0, "the journal is drained", seconds=seconds, every=0.1)
 
-    def consumed(self, idle: float = 2.0, *, duplicates: bool = False) -> list[dict[str, Any]]:
-        """Everything on the topics, read with `gridgov consume`."""
+    def consumed(self, *, duplicates: bool = False) -> list[dict[str, Any]]:
+        """Everything that is on the topics now, read with `gridgov consume`."""
         more = ["--duplicates"] if duplicates else []
-        done = self.run("consume", "--from-beginning", "--json", "--idle", str(idle), *more, timeout=120, check=True)
+        done = self.run("consume", "--from-beginning", "--no-follow", "--json", *more, timeout=120, check=True)
         return [orjson.loads(line) for line in done.stdout.splitlines()]
 
     def child(self, name: str) -> int:

@@ -18,7 +18,7 @@ import pytest
 
 from deploy.kafka.broker import java, prepare_set
 from tests.broker import Kafka
-from tests.gridgov import GRIDGOV, Gridgov, report
+from tests.gridgov import GRIDGOV, Gridgov, report, until
 from tests.guide.pages import ROOT, RUN, Block, blocks, names
 from tests.system.chromium import visit
 from tests.system.test_serializers import JARS
@@ -108,8 +108,12 @@ def test_every_command_of_an_operator(operator: Reader, name: str) -> None:
     operator.gridgov.post(report(f"before-{name}"))
     for block in runnable(name):
         operator.follow(block)
-    ids = [record["value"]["report_id"] for record in operator.gridgov.consumed()]
-    assert (ids.count(f"r-before-{name}"), operator.gridgov.status()["mismatch"]) == (1, 0)
+    seen = until(lambda: [one for one in consumed_ids(operator) if one == f"r-before-{name}"], "it is in Kafka")
+    assert (len(seen), operator.gridgov.status()["mismatch"]) == (1, 0)
+
+
+def consumed_ids(operator: Reader) -> list[str]:
+    return [record["value"]["report_id"] for record in operator.gridgov.consumed()]
 
 
 def runnable(name: str) -> list[Block]:
