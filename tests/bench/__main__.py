@@ -19,7 +19,7 @@ from typing import Final
 
 import orjson
 
-from tests.bench import closed, growth, latency, load, machine, sink, web_processes
+from tests.bench import closed, edge, growth, latency, load, machine, sink, web_processes
 from tests.bench.contestants import KNOWN, ROOT, USUAL, Contestant, Ours, Unavailable, elsewhere, gridgov
 from tests.bench.figures import OURS, TARGETS, Figures, table
 from tests.bench.store import Store
@@ -113,6 +113,13 @@ class Bench:
             backlog.round(number)
         yield from sink.tables(self.figures)
 
+    def edge(self) -> Iterator[str]:
+        """What keys, limits and masking cost."""
+        doors = edge.Doors(self.figures, self._scratch / "edge", _say)
+        for _ in range(self._rounds * edge.TURNS):
+            doors.round()
+        yield from edge.tables(self.figures)
+
 
 PARTS: Final[dict[str, Callable[[Bench], Iterator[str]]]] = {
     "closed": Bench.closed,
@@ -120,6 +127,7 @@ PARTS: Final[dict[str, Callable[[Bench], Iterator[str]]]] = {
     "growth": Bench.growth,
     "processes": Bench.processes,
     "sink": Bench.sink,
+    "edge": Bench.edge,
 }
 
 

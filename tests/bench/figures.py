@@ -62,7 +62,7 @@ class Target:
     @property
     def part(self) -> str:
         """The part of the bench that measures it."""
-        return {4: "open", 5: "growth", 6: "processes", 7: "sink"}.get(self.number, "closed")
+        return {4: "open", 5: "growth", 6: "processes", 7: "sink", 8: "edge"}.get(self.number, "closed")
 
     def judged(self, figures: Figures) -> tuple[str, ...]:
         """Its row: number, what, bound, figure, verdict."""
@@ -131,6 +131,18 @@ def _second(cell: str, measure: str) -> Figure:
     return lambda figures: figures.ratio("web x 2", "web x 1", cell, measure)
 
 
+def _more(way: str, cell: str) -> Figure:
+    """By how much it is more than what costs nothing: the median of the rounds' own differences."""
+
+    def figure(figures: Figures) -> float | None:
+        pairs = zip(figures.rounds(way, cell, "cost"), figures.rounds(OPEN, cell, "cost"), strict=True)
+        return statistics.median(differences) if (differences := [there - here for there, here in pairs]) else None
+
+    return figure
+
+
+OPEN: Final = "open"  # intake in the part `edge`
+GUARDED: Final = "key, limits, masking"
 DATABASES: Final = ("sqlite", "postgresql")
 CALM_MS: Final = {300: 15, 1000: 25, 2000: 50}
 
@@ -159,5 +171,9 @@ TARGETS: Final = (
     Target(6, "two web processes, singles at 64", 1.0, "× one", _second("64", "rate")),
     Target(6, "what two cost a report, batches", 1.10, "× CPU of one", _second("batch", "web"), at_most=True),
     Target(6, "what two cost a report, singles at 64", 1.10, "× CPU of one", _second("64", "web"), at_most=True),
+    *(
+        Target(8, f"{GUARDED}: {cell}", 15, "µs more a report", _more(GUARDED, cell), at_most=True)
+        for cell in ("singles", "batches")
+    ),
     *(Target(7, f"gridgov sink into {name}", 5_000, "reports/s", _own(f"sink {name}", "rate")) for name in DATABASES),
 )

@@ -23,6 +23,7 @@ from service.intake.accept import Intake
 from service.intake.api import Api
 from service.intake.gate import Gate
 from service.intake.keys import Digest, Keys, Role
+from service.intake.policies import STRICTEST, Policies
 from service.intake.scopes import networks
 from service.metrics import web_metrics
 from tests.unit.test_openapi import GOOD, NOW_MS, Book
@@ -57,14 +58,16 @@ class Owned(Book):
         return super().one("done", owner) if owner in (None, OWN) else None
 
 
-def whole(keys: Keys, book: Book, *more: Blueprint) -> Flask:
+def whole(keys: Keys, book: Book, *more: Blueprint, policies: Policies = STRICTEST) -> Flask:
     """The application as the composition root puts it together, on a book instead of a journal."""
     catalogue, registry = Catalogue.load(), CollectorRegistry()
     routes = [*Api.ROUTES, *case_api.ROUTES, *docs.ROUTES, *ops.ROUTES, api.UNMATCHED]
     metrics = web_metrics(
         registry, routes=routes, majors=catalogue.majors, stages=[], reasons=list(Reason), flags=list(Flag)
     )
-    intake = Intake(catalogue, book, metrics, clock=lambda: NOW_MS + 10**12, accept_unknown_minor=False)
+    intake = Intake(
+        catalogue, book, metrics, clock=lambda: NOW_MS + 10**12, accept_unknown_minor=False, policies=policies
+    )
     probes = ops.blueprint(registry, alive=lambda: True, ready=lambda: ops.Readiness(ops.Health.READY))
     gate = Gate(keys, trusted=networks([f"{HERE}/32", f"{NEAR}/32"]))
     made = Api(intake, book, gate, catalogue=catalogue, metrics=metrics, audit=lambda *_: None)  # type: ignore[arg-type]  # of a journal it asks receipts only
