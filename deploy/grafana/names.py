@@ -29,6 +29,7 @@ ALERTS = {
     "TopicUnsafe": Text("主题设置会丢消息", "Topic settings lose messages"),
     "KeysStale": Text("密钥文件无法读取", "Key file unreadable"),
     "SinkBehind": Text("分中心的表没有跟上", "Sub-centre falls behind"),
+    "AuditUnwritten": Text("审计日志写不下去", "Audit log not written"),
     "RejectSpike": Text("拒收激增", "Spike of refusals"),
     "CaseTrackerStale": Text("案件跟踪停滞", "Case tracker stale"),
     "CasesIncomplete": Text("有上报未计入案件", "Reports not in any case"),

@@ -8,10 +8,11 @@ from service.config import Config
 
 
 class Need(NamedTuple):
-    """An operation on one topic, by Kafka's name."""
+    """An operation on one topic, or on one consumer group, by Kafka's names."""
 
     operation: str
-    topic: str
+    name: str
+    of: str = "topic"
 
 
 def needed(topics: Iterable[str], config: Config) -> Iterator[Need]:
@@ -23,7 +24,14 @@ def needed(topics: Iterable[str], config: Config) -> Iterator[Need]:
     return (Need(operation, topic) for topic in topics for operation in operations)
 
 
+def needed_to_read(topics: Iterable[str], group: str | None) -> Iterator[Need]:
+    """What a reader needs: to read the topics, and its group, unless it is in none."""
+    yield from (Need("Read", topic) for topic in topics)
+    if group is not None:
+        yield Need("Read", group, "group")
+
+
 def command(need: Need, principal: str, config: Config) -> str:
     """The line for Kafka's own program that permits it."""
     words = ["kafka-acls.sh", "--bootstrap-server", config.kafka_servers[0], "--add", "--allow-principal", principal]
-    return shlex.join([*words, "--operation", need.operation, "--topic", need.topic])
+    return shlex.join([*words, "--operation", need.operation, f"--{need.of}", need.name])

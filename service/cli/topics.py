@@ -2,13 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import click
 
 from schemas.catalogue import Catalogue
 from schemas.rejected import TOPIC
-from service.broker.acls import command
+from service.broker.acls import Need, command, needed_to_read
 from service.broker.acls import needed as acls_needed
 from service.broker.topics import Cluster, ClusterUnreachable
 from service.broker.weaknesses import complaints, made_with
@@ -20,19 +20,26 @@ from service.ports import Topic
 @click.command()
 @click.option("--apply", is_flag=True, help="Create the missing topics.")
 @click.option("--acls", is_flag=True, help="Print what the cluster has to permit us; asks it nothing.")
+@click.option(
+    "--for", "whom", type=click.Choice(["relay", "consume", "sink"]), default="relay", help="Whose account it is."
+)
+@click.option("--group", default="gridgov-sink", show_default=True, help="The group of the sink.")
 @click.option("--principal", metavar="NAME", help="Whom to permit it.  [default: User:GRIDGOV_KAFKA_USER]")
 @configured
-def topics(config: Config, apply: bool, acls: bool, principal: str | None) -> None:
+def topics(config: Config, *, apply: bool, acls: bool, whom: str, group: str, principal: str | None) -> None:
     """Show the catalogue's topics as the cluster has them, what is missing, and what loses messages or their order.
 
     Exits with 1 while anything does. `--apply` creates missing topics with GRIDGOV_TOPIC_PARTITIONS,
     GRIDGOV_TOPIC_REPLICATION and GRIDGOV_TOPIC_RETENTION_HOURS; it never changes one that exists. `--acls` prints the
-    least that the relay has to be permitted, as commands; Create is among it only with GRIDGOV_CREATE_TOPICS=yes.
+    least that the relay has to be permitted, as commands; Create is among it only with GRIDGOV_CREATE_TOPICS=yes. With
+    `--for consume` or `--for sink` it is what a reader needs: to read the reports' topics, and a sink its group.
     """
 
-    names = [*Catalogue.load(config.catalogue_dir).topics, *([TOPIC] if config.publish_rejects else [])]
+    reports = Catalogue.load(config.catalogue_dir).topics
+    names = [*reports, *([TOPIC] if config.publish_rejects else [])]
     if acls:
-        _print_acls(config, names, principal)
+        to_read = needed_to_read(reports, group if whom == "sink" else None)
+        _print_acls(config, acls_needed(names, config) if whom == "relay" else to_read, principal)
         return
     cluster = Cluster(config)
     try:
@@ -77,8 +84,8 @@ def _once_visible(describe: Callable[[], dict[str, Topic]], failed: Collection[s
         time.sleep(0.1)
 
 
-def _print_acls(config: Config, names: Collection[str], principal: str | None) -> None:
+def _print_acls(config: Config, needs: Iterable[Need], principal: str | None) -> None:
     if principal is None and config.kafka_user is None:
         fail("whom to permit it? say --principal User:NAME, with mTLS as the brokers map the certificate's name")
-    for need in acls_needed(names, config):
+    for need in needs:
         click.echo(command(need, principal or f"User:{config.kafka_user}", config))

@@ -36,7 +36,7 @@ SEVERITIES = {
     },
     "wall": {
         *("JournalGrowing", "KafkaPublishFailing", "TopicUnsafe", "RejectSpike", "CaseTrackerStale", "CasesIncomplete"),
-        *("RelayHeartbeatStale", "ReportsSilent", "KeysStale", "SinkBehind"),
+        *("RelayHeartbeatStale", "ReportsSilent", "KeysStale", "SinkBehind", "AuditUnwritten"),
     },
     "desk": {"IncidentOverdue", "RepairArrivalOverdue", "RepairOverdue", "CasesDueSoon"},
 }

@@ -29,6 +29,7 @@ from tests.gridgov import Gridgov, report, running
 
 PASSWORD = "a pässword, of 'this' test"
 NAMES = {"Write": ACLOperation.WRITE, "DescribeConfigs": ACLOperation.DESCRIBE_CONFIGS, "Create": ACLOperation.CREATE}
+NAMES["Read"] = ACLOperation.READ
 EVERY = ResourcePatternFilter(ResourceType.TOPIC, None, ACLResourcePatternType.ANY)
 
 
@@ -102,7 +103,7 @@ class Secured:
         """A gridgov that comes as the SCRAM user `scram` or with the certificate `mutual`."""
         env = {"GRIDGOV_KAFKA_CA_FILE": str(self.home / "ca.pem"), "GRIDGOV_TOPIC_PARTITIONS": "1", **more}
         if name == "scram":
-            env |= {"GRIDGOV_KAFKA_PROTOCOL": "SASL_SSL", "GRIDGOV_KAFKA_USER": "scram"}
+            env = {"GRIDGOV_KAFKA_PROTOCOL": "SASL_SSL", "GRIDGOV_KAFKA_USER": "scram", **env}
             env.setdefault("GRIDGOV_KAFKA_PASSWORD_FILE", str(self.home / "password"))
             return Gridgov(self.home / name, f"127.0.0.1:{self.scram}", env)
         env |= {"GRIDGOV_KAFKA_PROTOCOL": "SSL", "GRIDGOV_KAFKA_CERT_FILE": str(self.home / "our.crt")}
@@ -118,7 +119,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     try:
         made.start()
         with made.admin() as admin:
-            admin.alter_user_scram_credentials([UserScramCredentialUpsertion("scram", "SCRAM-SHA-512", PASSWORD)])
+            users = [UserScramCredentialUpsertion(name, "SCRAM-SHA-512", PASSWORD) for name in ("scram", "reader")]
+            admin.alter_user_scram_credentials(users)
         yield made
     finally:
         made.broker.kill()
@@ -130,7 +132,8 @@ def printed(gridgov: Gridgov, *more: str) -> list[ACL]:
     for line in gridgov.run("topics", "--acls", *more, check=True).stdout.splitlines():
         words = shlex.split(line)
         value = dict(zip(words[words.index("--add") + 1 :: 2], words[words.index("--add") + 2 :: 2], strict=True))
-        on = ResourcePattern(ResourceType.TOPIC, value["--topic"])
+        kind, name = (ResourceType.GROUP, "--group") if "--group" in value else (ResourceType.TOPIC, "--topic")
+        on = ResourcePattern(kind, value[name])
         operation = NAMES[value["--operation"]]
         acls.append(ACL(value["--allow-principal"], "*", operation, ACLPermissionType.ALLOW, on))
     return acls
@@ -158,6 +161,25 @@ def test_scram_with_what_is_printed_and_nothing_less(secured: Secured) -> None:
     secured.forbid("User:scram", ACLOperation.WRITE, topic)
     assert _complaints(settled) == {topic: "paused: unauthorised: it lacks Write (gridgov topics --acls)"}
     secured.permit(printed(settled))
+
+
+def test_a_reader_with_what_is_printed_for_it_and_nothing_less(secured: Secured, tmp_path: Path) -> None:
+    """After the topics were made: `consume` needs to read them, `sink` its group as well."""
+    writer = secured.client("scram", GRIDGOV_CREATE_TOPICS="yes")
+    secured.permit(printed(writer))
+    with running(writer):
+        assert writer.post(report("to-read"))[0] == 202
+        writer.settled()
+    reader = secured.client("scram", GRIDGOV_KAFKA_USER="reader", GRIDGOV_SINK_METRICS_PORT=str(free_port()))
+    sink = ("sink", f"sqlite:///{tmp_path / 'reader.db'}", "--once")
+    consume = ("consume", "--from-beginning", "--idle", "2")
+    assert "r-to-read" not in reader.run(*consume).stdout
+    secured.permit(printed(reader, "--for", "consume"))
+    assert "r-to-read" in reader.run(*consume, check=True).stdout
+    refused = reader.run(*sink)
+    assert (refused.returncode, "GroupAuthorizationFailedError" in refused.stderr) == (1, True)
+    secured.permit(printed(reader, "--for", "sink"))
+    assert "reports worked in" in reader.run(*sink, check=True).stderr
 
 
 def _complaints(gridgov: Gridgov) -> dict[str, str]:
