@@ -1,6 +1,9 @@
 """How any of our Kafka clients reaches the cluster and enters it, and whether it is the client we know."""
 
+import socket
+import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,6 +15,8 @@ from service.config import Config
 # A connection that has not come about by now is tried anew: TCP's own next try may be 8 s and more away, and this is
 # what a report waits for once the network is whole again. The client waits 10 and 30 s; no option says less (3.0.12).
 SETUP_MS, SETUP_MAX_MS = 3_000, 6_000
+TRY_SECONDS = 1.0
+ALERT_SECONDS = 0.5  # with TLS 1.3 a broker tells only after the handshake that it does not take our certificate
 
 
 def connection(config: Config) -> dict[str, Any]:
@@ -34,6 +39,36 @@ def connection(config: Config) -> dict[str, Any]:
             socket_connection_setup_timeout_max_ms=SETUP_MAX_MS,
         ),
     }
+
+
+def obstacle(config: Config) -> str | None:
+    """What a try of our own meets at one of the first contacts, on the way to a connection that may be used.
+
+    The client says no more than that it could not connect, and keeps to itself that a certificate has run out.
+    """
+    return next(filter(None, (_met(config, server) for server in config.kafka_servers)), None)
+
+
+def _met(config: Config, server: str) -> str | None:
+    host, _, port = server.rpartition(":")
+    host = host.strip("[]")
+    try:
+        with socket.create_connection((host, int(port)), timeout=TRY_SECONDS) as plain:
+            if config.kafka_protocol.endswith("SSL"):
+                _shake_hands(config, plain, host)
+    except (OSError, ValueError) as error:
+        return f"{server}: {error}"
+    return None
+
+
+def _shake_hands(config: Config, plain: socket.socket, host: str) -> None:
+    """Raises OSError when either side does not accept the other's certificate."""
+    context = ssl.create_default_context(cafile=config.kafka_ca_file)
+    if config.kafka_cert_file is not None:
+        context.load_cert_chain(config.kafka_cert_file, config.kafka_key_file)
+    with context.wrap_socket(plain, server_hostname=host) as secured, suppress(TimeoutError):
+        secured.settimeout(ALERT_SECONDS)
+        secured.recv(1)
 
 
 def unfamiliar(client: object, relied_on: Mapping[str, str]) -> list[str]:

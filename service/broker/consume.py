@@ -10,7 +10,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as kafka
 
 from schemas.event import JOURNAL_ID, JOURNAL_SEQ
-from service.broker.connection import connection, unfamiliar
+from service.broker.connection import connection, obstacle, unfamiliar
 from service.broker.places import LOOK_MS, POLL_MS, RELIED_ON, Change, Notice, Places
 from service.broker.topics import ClusterUnreachable
 from service.config import Config, ConfigError
@@ -85,7 +85,7 @@ def _connected(config: Config, patience: float, waiting: Callable[[], None]) -> 
             )
         except (kafka.KafkaError, OSError) as error:
             if time.monotonic() > end:
-                raise ClusterUnreachable(f"{type(error).__name__}: {error}") from error
+                raise ClusterUnreachable(f"{type(error).__name__}: {error}", obstacle(config)) from error
         if not told:
             waiting()
             told = True

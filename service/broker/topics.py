@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -11,7 +12,7 @@ from kafka import KafkaAdminClient
 from kafka import errors as kafka
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from service.broker.connection import connection
+from service.broker.connection import connection, obstacle
 from service.broker.weaknesses import SETTINGS, made_with, weaknesses
 from service.config import Config
 from service.ports import PauseReason, Topic
@@ -19,10 +20,15 @@ from service.ports import PauseReason, Topic
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 2.0
+TRY_SECONDS = 10.0  # between two looks for what is in the way
 
 
 class ClusterUnreachable(Exception):
-    """No broker answered, or not in time."""
+    """No broker answered, or not in time. `obstacle`: what is in the way, as far as a try of our own has met it."""
+
+    def __init__(self, told: str, obstacle: str | None = None) -> None:
+        super().__init__(f"{told}; {obstacle}" if obstacle else told)
+        self.obstacle = obstacle
 
 
 class Cluster:
@@ -31,6 +37,8 @@ class Cluster:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._admin: Any = None
+        self._met: str | None = None
+        self._try_at = 0.0
 
     def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         """Every named topic, the missing ones too."""
@@ -97,7 +105,14 @@ class Cluster:
             raise
         except (kafka.KafkaError, OSError) as error:
             self.close()
-            raise ClusterUnreachable(f"{type(error).__name__}: {error}") from error
+            raise ClusterUnreachable(f"{type(error).__name__}: {error}", self._obstacle()) from error
+
+    def _obstacle(self) -> str | None:
+        """Seldom looked for: where packets are dropped it takes a second."""
+        if time.monotonic() >= self._try_at:
+            self._met = obstacle(self._config)
+            self._try_at = time.monotonic() + TRY_SECONDS
+        return self._met
 
 
 def _create(admin: Any, *, name: str, options: Mapping[str, Any]) -> None:
@@ -148,6 +163,7 @@ class TopicWatch:
         self._names: tuple[str, ...] = ()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="topic-watch", daemon=True)
+        self._obstacle: str | None = None  # the one that was told last
         self.reachable = False
         self.topics: dict[str, Topic] = {}
 
@@ -178,11 +194,7 @@ class TopicWatch:
                 self._look()
                 self.reachable = True
             except (ClusterUnreachable, kafka.KafkaError) as error:
-                log.log(
-                    logging.WARNING if self.reachable or not before[1] else logging.DEBUG,
-                    "cluster unreachable",
-                    extra={"error": str(error)[:300]},
-                )
+                self._tell_away(error, new=self.reachable or not before[1])
                 self.reachable = False
             except Exception:
                 log.exception("cluster not described")
@@ -191,6 +203,13 @@ class TopicWatch:
             if before != (self.reachable, self.topics):
                 self._changed()
             self._stop.wait(WATCH_SECONDS)
+
+    def _tell_away(self, error: Exception, *, new: bool) -> None:
+        """Log it once, and again when something else is in the way."""
+        met = getattr(error, "obstacle", None)
+        level = logging.WARNING if new or met not in (None, self._obstacle) else logging.DEBUG
+        self._obstacle = met or self._obstacle
+        log.log(level, "cluster unreachable", extra={"error": str(error)[:500]})
 
     def _look(self) -> None:
         found = self._cluster.describe(self._names)

@@ -25,7 +25,7 @@ from kafka.admin._acls import ACLResourcePatternType
 
 from tests.broker import Broker, free_port, run_script
 from tests.certificates import Authority
-from tests.gridgov import Gridgov, report, running
+from tests.gridgov import Gridgov, report, running, until
 
 PASSWORD = "a pässword, of 'this' test"
 NAMES = {"Write": ACLOperation.WRITE, "DescribeConfigs": ACLOperation.DESCRIBE_CONFIGS, "Create": ACLOperation.CREATE}
@@ -210,7 +210,10 @@ def test_renewed_certificates_are_taken_without_a_restart(secured: Secured) -> N
         secured.broker.stop()
         secured.start()
         assert gridgov.post(report("new"))[0] == 202
-        assert "no answer from" in gridgov.run("topics").stderr  # control: with the old files nobody gets through
+        refused = gridgov.run("topics").stderr  # control: with the old files nobody gets through
+        assert "no answer from" in refused
+        assert "CERTIFICATE_VERIFY_FAILED" in refused
+        until(lambda: "CERTIFICATE_VERIFY_FAILED" in gridgov.log, "the relay tells why", seconds=60)
         assert gridgov.status()["pending"] == 1
         secured.kept_by_clients()
         assert gridgov.settled()["parked"] == 0
