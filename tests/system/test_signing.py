@@ -36,9 +36,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gridgov]:
         own.stop()
 
 
-def made(gridgov: Gridgov, name: str, digest: str = "sha256") -> str:
+def made(gridgov: Gridgov, name: str, digest: str = "sha256", *more: str) -> str:
     """A signing key that the service knows."""
-    key = gridgov.run("keys", "add", name, "--role", "sender", "--signs", digest, check=True).stdout.strip()
+    key = gridgov.run("keys", "add", name, "--role", "sender", "--signs", digest, *more, check=True).stdout.strip()
     path = "/v1/catalogue"
     headers = signed(key, b"", digest=digest, method="GET", path=path)
     until(lambda: ask(gridgov, "GET", path, headers=headers).status == 200, "it is known")
