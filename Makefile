@@ -34,6 +34,7 @@ watch: ## A Prometheus beside `make run`, with our rules and alerts
 
 test: $(SITE) ## Run all tests, on a real Kafka and a real Prometheus
 	@sh deploy/packages.sh test
+	$(BIN)/python -m tests.kubernetes.tools
 	$(PYTEST) $(PARALLEL) tests/unit tests/integration tests/system
 
 faults: .venv/.done ## Try every fault, with negative controls (long; as root, or some are left out). make faults FAULTS="--only disk"
@@ -82,15 +83,17 @@ lint: .venv/.done ## Lint, types, generated files
 	$(BIN)/python -m schemas.generate --check
 	$(BIN)/python -m schemas.compatibility
 	$(BIN)/python -m deploy.grafana.dashboards --check
+	$(BIN)/python -m deploy.kubernetes --check
 	$(BIN)/python -m tests.architecture --check
 
 format: .venv/.done ## Format the code, mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-generate: .venv/.done ## Write the published contract anew (schemas/generated)
+generate: .venv/.done ## Write anew what is generated: the contract, dashboards, manifests, the picture of the rooms
 	$(BIN)/python -m schemas.generate
 	$(BIN)/python -m deploy.grafana.dashboards
+	$(BIN)/python -m deploy.kubernetes
 	$(BIN)/python -m tests.architecture
 
 lock: .venv/.done ## Resolve the dependencies anew into requirements.lock

@@ -12,6 +12,7 @@ from kafka import KafkaAdminClient
 from kafka import errors as kafka
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from schemas import rejected
 from service.broker.connection import connection, obstacle
 from service.broker.weaknesses import SETTINGS, made_with, weaknesses
 from service.config import Config
@@ -21,6 +22,11 @@ log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 2.0
 TRY_SECONDS = 10.0  # between two looks for what is in the way
+
+
+def wanted(catalogue: Iterable[str], config: Config) -> list[str]:
+    """Every topic that is published to: the catalogue's, and that of what is refused."""
+    return [*catalogue, *([rejected.TOPIC] if config.publish_rejects else [])]
 
 
 class ClusterUnreachable(Exception):

@@ -7,10 +7,9 @@ from collections.abc import Callable, Collection, Iterable
 import click
 
 from schemas.catalogue import Catalogue
-from schemas.rejected import TOPIC
 from service.broker.acls import Need, command, needed_to_read
 from service.broker.acls import needed as acls_needed
-from service.broker.topics import Cluster, ClusterUnreachable
+from service.broker.topics import Cluster, ClusterUnreachable, wanted
 from service.broker.weaknesses import complaints, made_with
 from service.cli.command import configured, fail
 from service.config import Config
@@ -34,9 +33,8 @@ def topics(config: Config, *, apply: bool, acls: bool, whom: str, group: str, pr
     least that the relay has to be permitted, as commands; Create is among it only with GRIDGOV_CREATE_TOPICS=yes. With
     `--for consume` or `--for sink` it is what a reader needs: to read the reports' topics, and a sink its group.
     """
-
     reports = Catalogue.load(config.catalogue_dir).topics
-    names = [*reports, *([TOPIC] if config.publish_rejects else [])]
+    names = wanted(reports, config)
     if acls:
         to_read = needed_to_read(reports, group if whom == "sink" else None)
         _print_acls(config, acls_needed(names, config) if whom == "relay" else to_read, principal)
