@@ -6,9 +6,10 @@ There is no cluster to try them in; tests/system/test_pod.py runs the pods' proc
 from __future__ import annotations
 
 import configparser
+import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import click
@@ -24,10 +25,11 @@ from service.broker.weaknesses import weaknesses
 from service.cli.main import main
 from service.config import Config
 from service.ports import Topic
+from tests.guide.pages import blocks
 from tests.kubernetes.manifests import HOME, OVERLAYS, of, options_of, rendered, workload
 from tests.kubernetes.pod import DOCKERFILE
-from tests.kubernetes.schemas import Document, problems
-from tests.kubernetes.tools import KUBERNETES
+from tests.kubernetes.schemas import Document, documents, problems
+from tests.kubernetes.tools import KUBERNETES, kustomize
 
 DEPLOY = HOME.parent
 OPTIONS = {configuration.env_name(option): option for option in configuration.options()}
@@ -254,6 +256,18 @@ def test_one_embedded_gridgov_keeps_its_volume() -> None:
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
     named = {one["metadata"]["name"] for one in of("Service", rendered("embedded"))}
     assert made["spec"]["serviceName"] in named
+
+
+def test_an_overlay_of_ones_own_is_as_the_guide_says(tmp_path: Path) -> None:
+    [text] = [block.text for block in blocks("en", "kubernetes") if block.language == "yaml"]
+    [there] = re.findall(r"resources: \[(\S+)\]", text)
+    relative = os.path.relpath(HOME / "embedded", tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(text.replace(there, relative), encoding="utf-8")
+    found = list(documents(kustomize(tmp_path)))
+    assert [one["image"] for one in pod(found)["containers"]] == ["registry.example.cn/gridgov:0.1.0"] * 2
+    assert read(found).trusted_proxies
+    assert options_of(found).items() > options_of(rendered("embedded")).items()
+    assert there.endswith("/".join(HOME.parts[-2:]) + "/embedded")
 
 
 # ---- what is generated ----

@@ -44,6 +44,7 @@ class Reader:
         self.environment = gridgov.environment() | {
             "PATH": os.pathsep.join(path),
             "UNITS": str(home),
+            "KUBECTL_STATE": str(home / "cluster"),
             "WEB": f"{gridgov.url}/readyz",
             "RELAY": f"http://127.0.0.1:{gridgov.relay_metrics}/readyz",
         }
