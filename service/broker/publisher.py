@@ -9,10 +9,11 @@ was not.
 import logging
 import socket
 import time
-from collections import deque
-from collections.abc import Callable, Collection
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 from kafka import KafkaProducer
@@ -22,6 +23,8 @@ from kafka.structs import TopicPartition
 
 from schemas import event
 from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
+from service.broker import batches
+from service.broker.batches import ErrorOf, Record, hand_over, packed
 from service.broker.connection import connection, unfamiliar
 from service.config import Config, ConfigError
 from service.ports import (
@@ -43,7 +46,10 @@ RECORD_FAULTS: dict[type[BaseException], ParkReason] = {
     kafka.RecordListTooLargeError: ParkReason.RECORD_TOO_LARGE,
     kafka.InvalidRecordError: ParkReason.RECORD_REFUSED,
 }
-SPLIT_TO_ONE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)  # the client splits before it fails
+SPLIT_TO_ONE: tuple[type[BaseException], ...] = (
+    kafka.MessageSizeTooLargeError,
+    kafka.RecordListTooLargeError,
+)  # the client splits before it fails
 TOPIC_FAULTS: dict[type[BaseException], PauseReason] = {
     kafka.TopicAuthorizationFailedError: PauseReason.UNAUTHORISED,
     kafka.UnknownTopicOrPartitionError: PauseReason.MISSING,
@@ -66,7 +72,11 @@ RELIED_ON = {
     "_sender.force_close": "what must not overtake a failed batch would still be sent",
     "_sender.join": "what was sent last would not be known when a producer is closed",
     "_sender.wakeup": "what was handed over would stay behind",
-    "_accumulator.append": "nothing could be handed over without waking the client's thread",
+    "_accumulator._tp_lock": "nothing could be handed over as a batch",
+    "_accumulator._batches": "nothing could be handed over as a batch",
+    "_accumulator._incomplete.add": "nothing could be handed over as a batch",
+    "_accumulator._closed": "what is handed over to a client that has ended would be waited for",
+    "_accumulator._appends_in_progress.increment": "what is handed over to a client that ends would be waited for",
     "_metadata.partitions_for_topic": "it would not be known where a case goes",
     "_sender._client.connection_delay": "waiting for a broker would take a whole core",
 }
@@ -84,18 +94,6 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client has no types
     def __str__(self) -> str:
         """What the client puts before each line of its log; worked out for every record, also where nobody logs."""
         return "gridgov's producer"
-
-    def hand_over(self, topic: str, *, key: bytes, value: bytes, headers: Headers) -> Any:
-        """`send` without a wake-up of the client's thread, which the first record of each partition would be.
-
-        What `send` may have to wait for, to refuse or to choose is left to it.
-        """
-        partitions = self._metadata.partitions_for_topic(topic)
-        if not partitions or key is None or len(value) > PLAIN_BYTES:
-            return self.send(topic, key=key, value=value, headers=headers)
-        place = TopicPartition(topic, ByCase.number(key, partitions))
-        future, *_ = self._accumulator.append(place, None, key, value, headers)
-        return future
 
 
 class ByCase(DefaultPartitioner):  # type: ignore[misc]  # the client has no types
@@ -125,7 +123,7 @@ def check_client() -> None:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         producer: Any = Producer(bootstrap_servers=[address], api_version=(3, 0), enable_idempotence=False)
         try:
-            problems = unfamiliar(producer, RELIED_ON)
+            problems = unfamiliar(producer, RELIED_ON) + unfamiliar(batches.plain(), batches.RELIED_ON)
             if problems:
                 raise ConfigError(problems)
         finally:
@@ -141,6 +139,7 @@ class KafkaPublisher:
     def __init__(self, config: Config, *, journal_id: str, wake: Callable[[], None]) -> None:
         self._journal_id = journal_id.encode()
         self._wake = wake
+        self._open: defaultdict[TopicPartition, list[Record]] = defaultdict(list)  # sent, and not pushed yet
         self._delivered: deque[Delivery] = deque()
         self._failure: Failure | None = None
         try:
@@ -151,10 +150,11 @@ class KafkaPublisher:
                 enable_idempotence=True,
                 delivery_timeout_ms=NEVER_EXPIRE_MS,
                 max_block_ms=METADATA_WAIT_MS,
-                batch_size=256 * 1024,
+                batch_size=batches.MOST_BYTES,
                 linger_ms=0,
                 metadata_max_age_ms=30_000,
                 partitioner=ByCase(),
+                metrics_enabled=False,  # the client's own: nobody asks, and each batch costs 0.1 ms
             )
         except (kafka.KafkaError, OSError) as error:
             raise PublisherBroken(_text(error)) from error
@@ -167,25 +167,49 @@ class KafkaPublisher:
         """See `ports.Publisher.send`."""
         if self._failure is not None:
             raise PublisherBroken(self._failure.error)
-        headers = self._headers(message)
+        headers, key = self._headers(message), message.case_id.encode()
+        partitions = self._producer._metadata.partitions_for_topic(message.topic)
+        if partitions and key is not None and len(message.value) <= PLAIN_BYTES:
+            place = TopicPartition(message.topic, ByCase.number(key, partitions))
+            self._open[place].append(Record(message.seq, key, message.value, packed(headers)))
+        else:
+            self._hand_over()  # first what came before it
+            self._send_alone(message, key, headers)
+
+    def push(self) -> None:
+        """See `ports.Publisher.push`."""
+        self._hand_over()
+        self._producer._sender.wakeup()
+
+    def _hand_over(self) -> None:
+        """What is open, to the client; not what comes behind a failure."""
+        places, self._open = self._open, defaultdict(list)
+        for place, records in places.items():
+            if self._failure is not None:
+                return
+            try:
+                hand_over(self._producer._accumulator, place, records, self._told)
+            except Exception as error:  # noqa: BLE001  # told by `failure`
+                self._erred(records[0].seq, error)
+
+    def _send_alone(self, message: Pending, key: bytes, headers: Headers) -> None:
+        """By the client's own way, which may have to wait, to refuse or to choose."""
         try:
-            future = self._producer.hand_over(
-                message.topic, key=message.case_id.encode(), value=message.value, headers=headers
-            )
+            future = self._producer.send(message.topic, key=key, value=message.value, headers=headers)
         except kafka.KafkaTimeoutError as error:
             raise TopicUnavailable(PauseReason.MISSING) from error
         except kafka.MessageSizeTooLargeError as error:
             raise RecordRefused(ParkReason.RECORD_TOO_LARGE, _text(error)) from error
-        except Exception as error:  # of its own mistakes the client tells with any error: none is this record's fault
-            log.warning("client failed", exc_info=not isinstance(error, kafka.KafkaError))
-            self._note(message.seq, error)
+        except Exception as error:
+            self._erred(message.seq, error)
             raise PublisherBroken(_text(error)) from error
-        future.add_callback(partial(self._acknowledged, message.seq))
-        future.add_errback(partial(self._failed, message.seq))
+        future.add_callback(lambda record: self._told([message.seq], record.partition, [record.offset], None))
+        future.add_errback(lambda error: self._told([message.seq], 0, [], lambda _: error))
 
-    def push(self) -> None:
-        """See `ports.Publisher.push`."""
-        self._producer._sender.wakeup()
+    def _erred(self, seq: int, error: Exception) -> None:
+        """Of its own mistakes the client tells with any error: none is a record's fault."""
+        log.warning("client failed", exc_info=not isinstance(error, kafka.KafkaError))
+        self._note(seq, error)
 
     def deliveries(self) -> list[Delivery]:
         """See `ports.Publisher.deliveries`."""
@@ -219,14 +243,13 @@ class KafkaPublisher:
         ours = ((JOURNAL_ID, self._journal_id), (JOURNAL_SEQ, b"%d" % message.seq), (ATTEMPT, b"%d" % message.attempt))
         return [*event.unpacked(message.headers), *ours]
 
-    def _acknowledged(self, seq: int, record: Any) -> None:
-        self._delivered.append(Delivery(seq, record.partition, record.offset, int(time.time() * 1000)))
-        if len(self._delivered) == 1:  # the others will be found with it
-            self._wake()
-
-    def _failed(self, seq: int, error: BaseException) -> None:
-        self._note(seq, error)
-        self._halt()
+    def _told(self, seqs: Sequence[int], partition: int, offsets: Iterable[int], error_of: ErrorOf | None) -> None:
+        if error_of is None:
+            self._delivered.extend(map(Delivery, seqs, repeat(partition), offsets, repeat(int(time.time() * 1000))))
+        else:
+            for n, seq in enumerate(seqs):
+                self._note(seq, error_of(n))
+            self._halt()
         self._wake()
 
     def _note(self, seq: int, error: BaseException) -> None:

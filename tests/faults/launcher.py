@@ -161,19 +161,19 @@ def erring_client(share: float, most: int, seed: int, log: str) -> None:
 
     A byte in `log` for each.
     """
-    from kafka.producer.record_accumulator import RecordAccumulator
+    from service.broker.batches import Batch
 
-    path, dice, append = Path(log), random.Random(seed), RecordAccumulator.append
+    path, dice, add = Path(log), random.Random(seed), Batch.add
     path.touch()
 
-    def erring(self: Any, *record: Any, **more: Any) -> Any:
+    def erring(self: Any, *record: Any) -> Any:
         if path.stat().st_size < most and dice.random() < share:
             with path.open("ab") as file:
                 file.write(b"!")
             raise TypeError("a mistake of the client, on purpose")
-        return append(self, *record, **more)
+        return add(self, *record)
 
-    RecordAccumulator.append = erring
+    Batch.add = erring  # type: ignore[assignment,method-assign]
 
 
 # ---- protections taken away ----
@@ -309,21 +309,11 @@ def blames_the_record() -> None:
 
 def blames_the_record_for_mistakes() -> None:
     """Takes a mistake of the Kafka client for a fault of the record."""
-    from service.broker.publisher import KafkaPublisher
-    from service.ports import ParkReason, Pending, PublisherBroken, RecordRefused
+    from service.broker import publisher
+    from service.ports import ParkReason
 
-    careful = KafkaPublisher.send
-
-    def send(self: KafkaPublisher, message: Pending) -> None:
-        try:
-            careful(self, message)
-        except PublisherBroken as broken:
-            if not isinstance(broken.__cause__, TypeError):
-                raise
-            self._failure = None
-            raise RecordRefused(ParkReason.RECORD_REFUSED, str(broken)) from broken
-
-    KafkaPublisher.send = send  # type: ignore[method-assign]
+    publisher.RECORD_FAULTS[TypeError] = ParkReason.RECORD_REFUSED
+    publisher.SPLIT_TO_ONE += (TypeError,)  # as if no other could be to blame
 
 
 def forgetful() -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
-from kafka.producer.record_accumulator import RecordAccumulator
 
+from service.broker.batches import Batch
 from service.broker.connection import SETUP_MAX_MS, SETUP_MS, connection
 from service.broker.publisher import KafkaPublisher
 from service.config import Config, load
@@ -127,9 +127,8 @@ def test_a_mistake_of_the_client_parks_nothing(
         raise mistake
 
     with monkeypatch.context() as patched:
-        patched.setattr(RecordAccumulator, "append", fail)
-        with pytest.raises(PublisherBroken):
-            hand.publisher.send(pending(2, topic))
+        patched.setattr(Batch, "add", fail)
+        hand.send([pending(2, topic)])
     with pytest.raises(PublisherBroken):
         hand.publisher.send(pending(3, topic))
     hand.close()

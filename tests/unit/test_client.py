@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kafka import KafkaConsumer, __version__
 from kafka.partitioner import DefaultPartitioner
 
-from service.broker import places, publisher
+from service.broker import batches, places, publisher
 from service.broker.connection import unfamiliar
 from service.broker.publisher import RELIED_ON, ByCase, Producer, check_client
 from service.config import ConfigError
@@ -35,6 +35,11 @@ def consumer() -> Iterator[KafkaConsumer]:
         made.close(autocommit=False, timeout_ms=1_000)
 
 
+@pytest.fixture(scope="module")
+def batch() -> object:
+    return batches.plain()
+
+
 def renamed(holder: object, path: str, known: set[str]) -> SimpleNamespace:
     """The same, as far as it is looked at (`known` names), but for one attribute, which has another name."""
     name, _, rest = path.partition(".")
@@ -44,7 +49,7 @@ def renamed(holder: object, path: str, known: set[str]) -> SimpleNamespace:
     return SimpleNamespace(**{f"{one}_" if one == name else one: value for one, value in seen.items()})
 
 
-RELIANCE = {"producer": publisher.RELIED_ON, "consumer": places.RELIED_ON}
+RELIANCE = {"producer": publisher.RELIED_ON, "batch": batches.RELIED_ON, "consumer": places.RELIED_ON}
 
 
 @pytest.mark.parametrize("client", RELIANCE)
