@@ -26,7 +26,7 @@ and a `returned` in the same millisecond, the one that came to us first happened
 
 from bisect import insort
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -88,8 +88,81 @@ class Counted(NamedTuple):
     limit_seconds: int
 
 
+class Story:
+    """What follows from facts, one told after the other in the order they happened; as it stands when none is told."""
+
+    heard: tuple[Fact, ...]  # those from who may speak of the case
+    first: Mapping[Stage, Fact]  # the earliest of each stage there is
+    named_by: Fact  # the fact whose kind and category are the case's
+    arrival: Fact | None = None  # the first proof that staff were on site: whoever finished had arrived
+    finish: Fact | None = None  # the finish that stands
+    approval: Fact | None = None  # the approval that stands: the case is complete
+    supervision = Supervision.NONE  # the highest stated, by field or by stage
+    campaign: Campaign | None = None  # the last stated
+    reopenings = 0
+    on_hold = False
+    kind_changed = category_changed = False  # not all facts agree
+    after_cancelled = False  # something other than a note happened after it was cancelled
+    out_of_order = False  # stages did not happen in the order of the process, or did not come in that they happened in
+    restated: tuple[Stage, ...] = ()  # stages of which there are several times
+    _came = (0, 0)  # when the last of those that are to come in order came
+
+    def _tell(self, fact: Fact) -> None:
+        """One more; not to be called on what somebody has seen already."""
+        told, stage, named, first = self.__dict__, fact.stage, self.named_by, self.first.get(fact.stage)
+        if fact.category != named.category:
+            told["category_changed"] = True
+        if fact.kind != named.kind:
+            told["kind_changed"] = True
+        if first is None:
+            self._tell_stage(fact)
+        elif fact.occurred_at != first.occurred_at:
+            told["restated"] = (*self.restated, stage)
+        if stage in _WORK:
+            self._tell_work(fact)
+        if stage not in _COMMENTS:
+            came = (fact.received_at, fact.seq)
+            if came < self._came:
+                told["out_of_order"] = True
+            told["_came"] = came
+        if stage not in _ENDED and Stage.CANCELLED in self.first:
+            told["after_cancelled"] = True
+        if (level := fact.supervision) is not None and _RANK[level] > _RANK[self.supervision]:
+            told["supervision"] = level
+        if fact.campaign is not None:
+            told["campaign"] = fact.campaign
+
+    def _tell_stage(self, fact: Fact) -> None:
+        """The first of its stage."""
+        told, stage, before = self.__dict__, fact.stage, self.first
+        told["first"] = {**before, stage: fact}
+        for later in _LATER.get(stage, ()):
+            if later in before and before[later].occurred_at < fact.occurred_at:
+                told["out_of_order"] = True
+        if stage is Stage.REPORTED:
+            told["named_by"] = fact
+        elif stage is Stage.RETURNED and Stage.FINISHED not in before:
+            told["out_of_order"] = True
+        elif (level := _SAID_BY_STAGE.get(stage)) is not None and _RANK[level] > _RANK[self.supervision]:
+            told["supervision"] = level
+
+    def _tell_work(self, fact: Fact) -> None:
+        """What it says of staff on site, of what stands, and of whether somebody is to go on."""
+        told, stage = self.__dict__, fact.stage
+        if self.arrival is None and stage in _ON_SITE:
+            told["arrival"] = fact
+        if stage in _HOLD_STAGES:
+            told["on_hold"] = stage is Stage.SUSPENDED
+        if stage is Stage.RETURNED:
+            told.update(finish=None, approval=None, reopenings=self.reopenings + 1)
+        elif stage is Stage.FINISHED and self.finish is None:
+            told["finish"] = fact
+        elif stage is Stage.APPROVED and self.approval is None:
+            told["approval"] = fact
+
+
 @dataclass(frozen=True)
-class Case:
+class Case(Story):
     """`facts`, in order and never empty, are the truth; `counted` and `measured` what was told of it, once."""
 
     case_id: str
@@ -99,47 +172,23 @@ class Case:
     measured: tuple[Standard, ...] = ()  # whose duration a histogram has already
     forgotten: tuple[tuple[str, str], ...] = ()  # (sender, report_id) of facts that retention has dropped
 
-    heard: tuple[Fact, ...] = field(init=False, compare=False, repr=False)  # those from who may speak of it
-    first: Mapping[Stage, Fact] = field(init=False, compare=False, repr=False)  # the earliest of each stage there is
-    _standing: Mapping[Stage, Fact] = field(init=False, compare=False, repr=False)  # of those no `returned` has voided
-
     def __post_init__(self) -> None:
         heard = self.facts
         for fact in heard:
             if fact.own_only and fact.sender != self.owner:
                 heard = tuple(fact for fact in heard if not self.is_foreign(fact))
                 break
-        first = standing = _earliest(heard)
-        if Stage.RETURNED in first:  # what stands happened after the last one
-            last = max(n for n, fact in enumerate(heard) if fact.stage is Stage.RETURNED)
-            standing = _earliest(heard[last:])
-        object.__setattr__(self, "heard", heard)
-        object.__setattr__(self, "first", first)
-        object.__setattr__(self, "_standing", standing)
+        self.__dict__.update(heard=heard, first={}, named_by=heard[0])
+        for fact in heard:
+            self._tell(fact)
 
     def is_foreign(self, fact: Fact) -> bool:
         """Whether it is of somebody who may not speak of this case."""
         return fact.own_only and fact.sender != self.owner
 
     @property
-    def finish(self) -> Fact | None:
-        """The finish that stands."""
-        return self._standing.get(Stage.FINISHED)
-
-    @property
-    def approval(self) -> Fact | None:
-        """The approval that stands: the case is complete."""
-        return self._standing.get(Stage.APPROVED)
-
-    @property
     def cancellation(self) -> Fact | None:
         return self.first.get(Stage.CANCELLED)
-
-    @property
-    def arrival(self) -> Fact | None:
-        """The first proof that staff were on site: whoever finished had arrived."""
-        arrived, finished = self.first.get(Stage.ARRIVED), self.first.get(Stage.FINISHED)
-        return min(arrived, finished) if arrived and finished else arrived or finished
 
     @property
     def kind(self) -> str:
@@ -148,28 +197,6 @@ class Case:
     @property
     def category(self) -> str:
         return self.named_by.category
-
-    @property
-    def named_by(self) -> Fact:
-        """The fact whose kind and category are the case's."""
-        return self.first.get(Stage.REPORTED) or self.heard[0]
-
-    @property
-    def supervision(self) -> Supervision:
-        """The highest stated, by field or by stage."""
-        stated = {fact.supervision for fact in self.heard} | {_SAID_BY_STAGE.get(stage) for stage in self.first}
-        return next((level for level in _HIGHEST_FIRST if level in stated), _LOWEST)
-
-    @property
-    def campaign(self) -> Campaign | None:
-        """The last stated."""
-        return next((fact.campaign for fact in reversed(self.heard) if fact.campaign), None)
-
-    @property
-    def reopenings(self) -> int:
-        if Stage.RETURNED not in self.first:
-            return 0
-        return sum(fact.stage is Stage.RETURNED for fact in self.heard)
 
     @property
     def was_reported(self) -> bool:
@@ -198,24 +225,14 @@ class Case:
             return Phase.CANCELLED
         if self.approval:
             return Phase.APPROVED
-        return Phase.SUSPENDED if self._on_hold else self.progress
-
-    @property
-    def _on_hold(self) -> bool:
-        if Stage.SUSPENDED not in self.first:
-            return False
-        holds = (fact.stage for fact in reversed(self.heard) if fact.stage in _HOLD_STAGES)
-        return next(holds) is Stage.SUSPENDED
+        return Phase.SUSPENDED if self.on_hold else self.progress
 
     def followed_by(self, fact: Fact) -> "Case":
-        """With a fact that is heard, happened last and is of no stage in `_TURNS`: what was derived still holds."""
+        """With a fact that is heard, happened last and changes nothing about who is: what was told still holds."""
         after = object.__new__(Case)
         after.__dict__.update(self.__dict__)
-        after.__dict__["facts"] = (*self.facts, fact)
-        after.__dict__["heard"] = (*self.heard, fact)
-        for earliest in ("first", "_standing"):
-            if fact.stage not in after.__dict__[earliest]:
-                after.__dict__[earliest] = {**after.__dict__[earliest], fact.stage: fact}
+        after.__dict__.update(facts=(*self.facts, fact), heard=(*self.heard, fact))
+        after._tell(fact)
         return after
 
     def telling(
@@ -236,18 +253,14 @@ class Case:
 
 
 _RANK = {level: rank for rank, level in enumerate(Supervision)}
-_LOWEST, _HIGHEST_FIRST = Supervision.NONE, tuple(reversed(Supervision))
 _SAID_BY_STAGE = {Stage.PRESSED: Supervision.PRESSED, Stage.SUPERVISED: Supervision.SUPERVISED}
-_TURNS = {Stage.REPORTED, Stage.RETURNED}  # may give the case another owner; voids what was done
-_COMMENTS = {Stage.NOTE, Stage.PRESSED, Stage.SUPERVISED}
+_PROCESS = (Stage.REPORTED, Stage.DISPATCHED, Stage.ARRIVED, Stage.FINISHED, Stage.APPROVED)
+_LATER = {stage: _PROCESS[n + 1 :] for n, stage in enumerate(_PROCESS)}
+_COMMENTS = {Stage.NOTE, Stage.PRESSED, Stage.SUPERVISED}  # at home anywhere in the process
+_ENDED = {Stage.CANCELLED, Stage.NOTE}  # what may follow a cancellation
+_ON_SITE = {Stage.ARRIVED, Stage.FINISHED}
 _HOLD_STAGES = {Stage.SUSPENDED, Stage.RESUMED, Stage.FINISHED}
-
-
-def _earliest(facts: Iterable[Fact]) -> dict[Stage, Fact]:
-    earliest: dict[Stage, Fact] = {}
-    for fact in facts:
-        earliest.setdefault(fact.stage, fact)
-    return earliest
+_WORK = {*_ON_SITE, *_HOLD_STAGES, Stage.RETURNED, Stage.APPROVED}
 
 
 def apply(case: Case | None, fact: Fact) -> Case:
@@ -264,11 +277,11 @@ def apply(case: Case | None, fact: Fact) -> Case:
             return case
     if (fact.sender, fact.report_id) in case.forgotten:
         return case
-    if fact > case.facts[-1] and fact.stage not in _TURNS and not case.is_foreign(fact):
+    owner = fact.sender if fact.stage is Stage.REPORTED and not case.was_reported else case.owner
+    if fact > case.facts[-1] and owner == case.owner and not case.is_foreign(fact):
         return case.followed_by(fact)
     facts = list(case.facts)
     insort(facts, fact)
-    owner = fact.sender if fact.stage is Stage.REPORTED and not case.was_reported else case.owner
     return Case(case.case_id, tuple(facts), owner, case.counted, case.measured, case.forgotten)
 
 
@@ -285,7 +298,7 @@ def essence(case: Case) -> Case:
 
 
 def _stated(fact: Fact) -> tuple[Supervision, Supervision]:
-    return fact.supervision or _LOWEST, _SAID_BY_STAGE.get(fact.stage, _LOWEST)
+    return fact.supervision or Supervision.NONE, _SAID_BY_STAGE.get(fact.stage, Supervision.NONE)
 
 
 def _is_idle(case: Case, fact: Fact) -> bool:
