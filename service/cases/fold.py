@@ -10,13 +10,14 @@ casebook is opened anew.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 
 from schemas.words import Standard
 from service.cases.casebook import Casebook
 from service.cases.changes import Changes, Item
 from service.cases.search import Labels
-from service.domain.case import Case, Fact, apply, essence
+from service.domain.case import Fact, Outcome, apply, essence
 from service.domain.fact import read, unpack
 from service.domain.standards import Assessment, Rules, Transition
 from service.ports import Entry, Feed, JournalFull, JournalUnavailable
@@ -171,14 +172,13 @@ class CaseFold:
         case = apply(known, fact)
         if case is known:
             return
-        self._tell(changes, before, Assessment(case, self._rules), now_ms)
+        self._tell(changes, before, Assessment(case, self._rules, before), now_ms)
 
     def _tell(self, changes: Changes, before: Assessment | None, after: Assessment, now_ms: int) -> Assessment:
         """The case judged; what has become true of it is added to the totals."""
         after, transitions = after.judged(now_ms)
         after, seconds = after.measured()
-        told = list(_news(before, after, transitions, seconds))  # all of it, before any is counted
-        for name, labels, n in told:
+        for name, labels, n in _news(before, after, transitions, seconds):
             changes.count(name, labels, n)
         changes.put(after)
         return after
@@ -255,36 +255,30 @@ def _news(
     after: Assessment,
     transitions: Iterable[Transition],
     seconds: Mapping[Standard, float],
-) -> Iterator[tuple[str, Labels, float]]:
+) -> list[tuple[str, Labels, float]]:
     """What has become true of a case, as name, labels and amount of the totals."""
-    place, was, now = (after.kind, after.category[:2]), before and before.case, after.case
+    told: list[tuple[str, Labels, float]] = []
+    place, now = (after.kind, after.category[:2]), after.case
     for step in transitions:
         name = "corrections" if step.is_correction else "standard"
-        yield name, (step.kind, step.category[:2], step.standard.value, step.outcome.value), 1
+        told.append((name, (step.kind, step.category[:2], *_WORDS[step.standard, step.outcome]), 1))
     for standard, length in seconds.items():
-        yield f"{standard}_seconds", (*place, bucket(standard, length)), 1
-        yield f"{standard}_seconds_sum", place, length
-    if now.was_reported and not (was and was.was_reported):
-        yield "reported", place, 1
-    if _completed(now) and not (was and _completed(was)):
-        yield "approved", place, 1
-    if more := _reopenings(now) - (_reopenings(was) if was else 0):
-        yield "reopenings", place, more
-    for flag in after.flags:
-        if before is None or flag not in before.flags:
-            yield "flags", (flag.value,), 1
+        told.append((f"{standard}_seconds", (*place, bucket(standard, length)), 1))
+        told.append((f"{standard}_seconds_sum", place, length))
+    if now.was_reported:  # of others nothing more: whose a case is may change until then, and with it who is heard
+        was = before.case if before is not None and before.case.was_reported else None
+        if was is None:
+            told.append(("reported", place, 1))
+        if now.was_approved and (was is None or not was.was_approved):
+            told.append(("approved", place, 1))
+        if more := now.reopenings - (was.reopenings if was is not None else 0):
+            told.append(("reopenings", place, more))
+    known = before.flags if before is not None else ()
+    told += [("flags", (flag.value,), 1) for flag in after.flags if flag not in known]
+    return told
 
 
-def _reopenings(case: Case) -> int:
-    """Of the reported cases, too: whose a case is may change until then, and with it who is heard."""
-    return case.reopenings if case.was_reported else 0
-
-
-def _completed(case: Case) -> bool:
-    """Whether it was approved at least once, of the cases that 完成率 is of: the reported ones."""
-    return case.was_reported and case.was_approved
-
-
+_WORDS = {(standard, outcome): (standard.value, outcome.value) for standard in Standard for outcome in Outcome}
 ARRIVAL_SECONDS = (60, 120, 300, 600, 900, 1200, 1500, 1800, 2700, 3600, 7200, 14400)
 COMPLETION_SECONDS = (
     *(300, 600, 900, 1200, 1500, 1800, 3600, 7200, 14400, 28800, 36000, 43200),
@@ -295,4 +289,5 @@ BUCKETS = {"arrival": ARRIVAL_SECONDS, "completion": COMPLETION_SECONDS}
 
 def bucket(standard: str, seconds: float) -> str:
     """The upper edge of the histogram bucket a duration falls in."""
-    return next((str(edge) for edge in BUCKETS[standard] if seconds <= edge), "+Inf")
+    edges = BUCKETS[standard]
+    return str(edges[n]) if (n := bisect_left(edges, seconds)) < len(edges) else "+Inf"

@@ -229,19 +229,16 @@ class Case(Story):
 
     def followed_by(self, fact: Fact) -> "Case":
         """With a fact that is heard, happened last and changes nothing about who is: what was told still holds."""
-        after = object.__new__(Case)
-        after.__dict__.update(self.__dict__)
-        after.__dict__.update(facts=(*self.facts, fact), heard=(*self.heard, fact))
+        after, facts = object.__new__(Case), (*self.facts, fact)
+        heard = facts if self.heard is self.facts else (*self.heard, fact)
+        after.__dict__.update(self.__dict__, facts=facts, heard=heard)
         after._tell(fact)
         return after
 
-    def telling(
-        self, counted: tuple[Counted, ...] | None = None, measured: tuple[Standard, ...] | None = None
-    ) -> "Case":
-        """The same facts, of which more was told; what was derived of them already need not be derived again."""
+    def telling(self, **told: tuple[Any, ...]) -> "Case":
+        """The same facts, of which more was told (`counted`, `measured`); nothing is worked out anew."""
         same = object.__new__(Case)
-        same.__dict__.update(self.__dict__)
-        same.__dict__.update({"counted": counted} if counted is not None else {"measured": measured})
+        same.__dict__.update(self.__dict__, **told)
         return same
 
     def outcome(self, standard: Standard) -> Counted | None:

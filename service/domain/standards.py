@@ -25,7 +25,7 @@ that is not decided, or no longer called for, takes nothing back, so at every mo
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.words import Stage, Standard
 from service.domain.case import Case, Counted, Fact, Outcome
@@ -75,6 +75,7 @@ class Judged(NamedTuple):
     limit_seconds: int | None  # None: nothing is promised
     clock: Clock | None  # None: nothing has started it, or nothing is promised
     reached: Fact | None  # what fulfilled it, in time or not
+    decider: Fact | None  # whose coming decides the outcome before its deadline has passed
     verdict: Verdict | None  # None: no outcome is called for: no clock, no promise, or cancelled in time
     counted: Counted | None
 
@@ -88,35 +89,46 @@ class Judged(NamedTuple):
 class Assessment:
     """A case under the rules, worked out once: everything that is counted, stored and shown of it is read here."""
 
-    def __init__(self, case: Case, rules: Rules) -> None:
+    def __init__(self, case: Case, rules: Rules, before: "Assessment | None" = None) -> None:
+        """`before`: the same case under the same rules, some facts ago; what they do not touch is taken from there."""
         self.case, self.rules = case, rules
         named, arrival = case.named_by, case.arrival
         self.kind, self.category = named.kind, named.category
         self.started = case.first.get(rules.clock_start.get(self.kind, Stage.REPORTED))  # what started the clocks
+        known = before.standards if before is not None and self._has_the_clocks_of(before) else {}
         self._take(
             {
-                Standard.ARRIVAL: self._judged(Standard.ARRIVAL, arrival, arrival),
-                Standard.COMPLETION: self._judged(Standard.COMPLETION, case.finish, case.approval),
+                Standard.ARRIVAL: self._judged(Standard.ARRIVAL, arrival, arrival, known),
+                Standard.COMPLETION: self._judged(Standard.COMPLETION, case.finish, case.approval, known),
             }
+        )
+
+    def _has_the_clocks_of(self, before: "Assessment") -> bool:
+        """Whether nothing that bears on both standards is another."""
+        return (
+            before.started is self.started
+            and before.case.cancellation is self.case.cancellation
+            and (before.kind, before.category) == (self.kind, self.category)
         )
 
     def _take(self, standards: Mapping[Standard, Judged]) -> None:
         self.standards = standards  # each of them, promised or not
-        due: int | None = None
+        due, self._outcome_stands = None, False
         for one in standards.values():
             if (truth := one.untold) is not None and (due is None or truth.due_ms < due):
                 due = truth.due_ms
+            if one.verdict is None and one.counted is not None:
+                self._outcome_stands = True
         # When `judged` will next change something if no fact comes: never before, and then certainly; 0 is at once.
         # The rules are part of the answer: under other limits, grace or clock starts, assess again.
-        self.next_due_ms = due
+        self.next_due_ms: int | None = due
         self._flags: tuple[CaseFlag, ...] | None = None  # worked out when asked for
 
     @property
     def flags(self) -> tuple[CaseFlag, ...]:
         """What is odd about the case, in the order of `CaseFlag`."""
         if self._flags is None:
-            stands = [one for one in self.standards.values() if one.counted is not None and one.verdict is None]
-            self._flags = flags(self.case, self.started, outcome_stands=bool(stands))
+            self._flags = flags(self.case, self.started, outcome_stands=self._outcome_stands)
         return self._flags
 
     def is_due(self, now_ms: int) -> bool:
@@ -127,18 +139,14 @@ class Assessment:
         """Tell what may be told at `now_ms`. To be called after facts were applied, and when `next_due_ms` has come."""
         if not self.is_due(now_ms):
             return self, ()
-        told = {
-            one.standard: self._told(one, truth, now_ms)
-            for one in self.standards.values()
-            if (truth := one.untold) is not None and now_ms >= truth.due_ms
-        }
-        others = (counted for counted in self.case.counted if counted.standard not in told)
-        standards = {name: self.standards[name]._replace(counted=now) for name, now in told.items()}
-        after = self._telling(self.case.telling(counted=(*others, *told.values())), {**self.standards, **standards})
-        steps = (
-            Transition(now.kind, now.category, standard, now.outcome, self.standards[standard].counted is not None)
-            for standard, now in told.items()
-        )
+        standards, steps = dict(self.standards), []
+        for standard, one in self.standards.items():
+            if (truth := one.untold) is not None and now_ms >= truth.due_ms:
+                now = self._told(one, truth, now_ms)
+                steps.append(Transition(now.kind, now.category, standard, now.outcome, one.counted is not None))
+                standards[standard] = Judged(*one[:-1], now)
+        after = self._telling(counted=tuple([one.counted for one in standards.values() if one.counted is not None]))
+        after._take(standards)
         return after, tuple(steps)
 
     def measured(self) -> tuple["Assessment", Mapping[Standard, float]]:
@@ -147,17 +155,13 @@ class Assessment:
         An arrival is given when it is known, judged or not; a completion when its outcome is counted and a finish
         stands, so a case that ran over its deadline enters with its true length, not as none.
         """
-        started, seconds = self.started, dict[Standard, float]()
-        if started is None:
-            return self, seconds
+        started, seconds = self.started, {}
         for standard, one in self.standards.items():
-            if one.reached is None or standard in self.case.measured:
+            if one.reached is None or started is None or standard in self.case.measured:
                 continue
             if standard is Standard.ARRIVAL or one.counted:
                 seconds[standard] = seconds_between(started.occurred_at, one.reached.occurred_at)
-        if not seconds:
-            return self, seconds
-        return self._telling(self.case.telling(measured=(*self.case.measured, *seconds)), self.standards), seconds
+        return self._telling(measured=(*self.case.measured, *seconds)) if seconds else self, seconds
 
     def running_deadline(self, standard: Standard) -> int | None:
         """The deadline (epoch ms) an open case is still running towards, or has run past; None once fulfilled."""
@@ -169,16 +173,25 @@ class Assessment:
         deadline = self.running_deadline(standard)
         return deadline is not None and now_ms > deadline
 
-    def _judged(self, standard: Standard, reached: Fact | None, decider: Fact | None) -> Judged:
-        """`decider`: whose coming decides the outcome before its deadline has passed."""
+    def _judged(
+        self, standard: Standard, reached: Fact | None, decider: Fact | None, known: Mapping[Standard, Judged]
+    ) -> Judged:
+        if (one := known.get(standard)) is None:
+            limit, time, counted = self._promised(standard)
+        elif one.reached is reached and one.decider is decider:
+            return one
+        else:
+            limit, time, counted = one.limit_seconds, one.clock, one.counted
+        verdict = time and self._verdict(time, reached, decider)
+        return Judged(standard, limit, time, reached, decider, verdict, counted)
+
+    def _promised(self, standard: Standard) -> tuple[int | None, Clock | None, Counted | None]:
         counted = self.case.outcome(standard)
         if counted and (counted.kind, counted.category) == (self.kind, self.category):
             limit: int | None = counted.limit_seconds  # an edited table does not judge the past anew
         else:
             limit = self.rules.limit(self.kind, standard, self.category)
-        time = self._clock(limit)
-        verdict = time and self._verdict(time, reached, decider)
-        return Judged(standard, limit, time, reached, verdict, counted)
+        return limit, self._clock(limit), counted
 
     def _clock(self, limit: int | None) -> Clock | None:
         started = self.started
@@ -200,12 +213,10 @@ class Assessment:
             return one.counted._replace(outcome=truth.outcome, decided_at=now_ms)
         return Counted(one.standard, truth.outcome, now_ms, self.kind, self.category, truth.limit_seconds)
 
-    def _telling(self, case: Case, standards: Mapping[Standard, Judged]) -> "Assessment":
-        """The same facts, of which more was told: nothing but that is worked out anew."""
+    def _telling(self, **told: tuple[Any, ...]) -> "Assessment":
+        """The same facts, of which more was told; nothing is worked out anew."""
         after = object.__new__(Assessment)
-        after.__dict__.update(self.__dict__)
-        after.case = case
-        after._take(standards)
+        after.__dict__.update(self.__dict__, case=self.case.telling(**told))
         return after
 
 
