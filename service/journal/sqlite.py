@@ -308,7 +308,7 @@ def _connect(path: Path, *, flush: bool) -> Db:
     db.pragma("synchronous", "FULL" if flush else "NORMAL")
     db.pragma("mmap_size", 0)  # an I/O error through a mapping is a SIGBUS, not an error code
     db.pragma("temp_store", 2)
-    db.pragma("secure_delete", 2)  # FAST: of what is deleted, leave nothing in a page that is written anyway
+    db.pragma("secure_delete", "fast")  # of what is deleted, leave nothing in a page that is written anyway
     return db
 
 
