@@ -5,12 +5,15 @@ with value 0, so that a rate over a series never misses its first step. Never in
 text.
 """
 
+import collections
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import product
 from typing import Any, Protocol, TypeVar, get_type_hints
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
@@ -29,6 +32,18 @@ HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 DELAY_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 86400)
 APPEND_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 PUBLISH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Histogram(prometheus_client.Histogram):
+    """The client's, which can take many amounts in one go: one by one, each costs a search and two locks."""
+
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """As `observe` of each."""
+        places = [bisect_left(self._upper_bounds, amount) for amount in amounts]
+        for place, count in collections.Counter(places).items():
+            self._buckets[place].inc(count)
+        self._sum.inc(sum(amounts))
+
 
 G = TypeVar("G")
 M = TypeVar("M", bound=MetricWrapperBase)

@@ -199,7 +199,7 @@ class Relay:
 
     def _send(self, publisher: Publisher, lane: Lane, messages: list[Pending]) -> bool:
         """Hand them over. False: look around first; the client had to be waited for, or has ended."""
-        limit = self._watch.topics[lane.topic].max_message_bytes
+        limit, now = self._watch.topics[lane.topic].max_message_bytes, self._clock.monotonic()
         for message in messages:
             try:
                 if message.size + RECORD_OVERHEAD > limit:
@@ -215,7 +215,7 @@ class Relay:
                 return False  # the next turn finds the failure
             else:
                 lane.in_flight += 1
-                self._in_flight[message.seq] = Flight(lane, message.received_at, self._clock.monotonic())
+                self._in_flight[message.seq] = Flight(lane, message.received_at, now)
             lane.cursor = message.seq
         return True
 
@@ -227,6 +227,7 @@ class Relay:
 
     def _save(self, upto: dict[str, int]) -> None:
         """What was acknowledged, a few at a time as intake waits; with the last, what is about to be handed over."""
+        self._unsaved.sort()  # as they lie in the journal, so that a transaction changes few pages
         while len(self._unsaved) > SETTLED_AT_ONCE:
             self._settle({}, self._unsaved[:SETTLED_AT_ONCE], self._folded())
             self._clock.sleep(GIVE_WAY_SECONDS)  # or who waits for the journal wakes to find it held again
@@ -238,17 +239,18 @@ class Relay:
         """One transaction."""
         self._journal.hand_over(upto, settled, folded)
         del self._unsaved[: len(settled)]
-        self._kept = max((seq for seq in (self._kept, *(one.seq for one in settled)) if seq > folded), default=0)
+        self._kept = max([seq for seq in (self._kept, *(one.seq for one in settled)) if seq > folded], default=0)
+        landed: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
         now = self._clock.monotonic()
-        landed: defaultdict[str, int] = defaultdict(int)
         for one in settled:
             if (flight := self._in_flight.pop(one.seq, None)) is not None:
-                topic = flight.lane.topic
-                landed[topic] += 1
-                self._seconds[topic,].observe(now - flight.handed_at)
-                self._lag[topic,].observe(max(0, one.at - flight.received_at) / 1000)
-        for topic, count in landed.items():
-            self._landed(self._lanes[topic], count)
+                lag = max(0, one.at - flight.received_at) / 1000
+                landed[flight.lane.topic].append((now - flight.handed_at, lag))
+        for topic, times in landed.items():
+            seconds, lags = zip(*times, strict=True)
+            self._seconds[topic,].observe_all(seconds)
+            self._lag[topic,].observe_all(lags)
+            self._landed(self._lanes[topic], len(times))
 
     def _landed(self, lane: Lane, count: int) -> None:
         lane.in_flight -= count

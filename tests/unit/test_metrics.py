@@ -7,6 +7,8 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
@@ -14,7 +16,7 @@ from schemas.catalogue import Catalogue
 from schemas.reasons import Reason
 from service.domain.meaning import Flag
 from service.journal.journal import SqliteJournal
-from service.metrics import JournalCollector, registry
+from service.metrics import Histogram, JournalCollector, registry
 from service.ports import Fill, JournalUnavailable
 from tests.metrics import exposed
 from tests.unit.messages import NOW, message
@@ -267,6 +269,20 @@ def test_a_journal_that_cannot_be_read_leaves_gaps_not_zeroes() -> None:
 
 
 # ---- the process ----
+
+
+@given(st.lists(st.sampled_from((0.0, 0.5, 1.0, 1.5, 2.0, 99.0)) | st.floats(0, 3)))
+def test_amounts_taken_in_one_go_count_as_one_by_one(amounts: list[float]) -> None:
+    together, each = (Histogram("seconds", "…", buckets=(0.5, 1, 2), registry=CollectorRegistry()) for _ in range(2))
+    together.observe_all(amounts)
+    for amount in amounts:
+        each.observe(amount)
+
+    told, expected = (
+        {(sample.name, *sample.labels.values()): sample.value for one in metric.collect() for sample in one.samples}
+        for metric in (together, each)
+    )
+    assert told == pytest.approx(expected)
 
 
 def test_each_process_says_which_gridgov_it_is() -> None:
