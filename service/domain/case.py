@@ -97,6 +97,7 @@ class Story:
     arrival: Fact | None = None  # the first proof that staff were on site: whoever finished had arrived
     finish: Fact | None = None  # the finish that stands
     approval: Fact | None = None  # the approval that stands: the case is complete
+    cancellation: Fact | None = None
     supervision = Supervision.NONE  # the highest stated, by field or by stage
     campaign: Campaign | None = None  # the last stated
     reopenings = 0
@@ -125,7 +126,7 @@ class Story:
             if came < self._came:
                 told["out_of_order"] = True
             told["_came"] = came
-        if stage not in _ENDED and Stage.CANCELLED in self.first:
+        if self.cancellation is not None and stage not in _ENDED:
             told["after_cancelled"] = True
         if (level := fact.supervision) is not None and _RANK[level] > _RANK[self.supervision]:
             told["supervision"] = level
@@ -141,6 +142,8 @@ class Story:
                 told["out_of_order"] = True
         if stage is Stage.REPORTED:
             told["named_by"] = fact
+        elif stage is Stage.CANCELLED:
+            told["cancellation"] = fact
         elif stage is Stage.RETURNED and Stage.FINISHED not in before:
             told["out_of_order"] = True
         elif (level := _SAID_BY_STAGE.get(stage)) is not None and _RANK[level] > _RANK[self.supervision]:
@@ -185,10 +188,6 @@ class Case(Story):
     def is_foreign(self, fact: Fact) -> bool:
         """Whether it is of somebody who may not speak of this case."""
         return fact.own_only and fact.sender != self.owner
-
-    @property
-    def cancellation(self) -> Fact | None:
-        return self.first.get(Stage.CANCELLED)
 
     @property
     def kind(self) -> str:
