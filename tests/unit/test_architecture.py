@@ -74,9 +74,12 @@ def test_the_domain_is_pure() -> None:
     for module in SOURCES:
         if within(module, {"service.domain"}):
             for name in named(module):
-                assert name.split(".")[0] in (sys.stdlib_module_names - NOT_PURE) | {"orjson", "schemas", "service"}, (
-                    module
-                )
+                assert name.split(".")[0] in (sys.stdlib_module_names - NOT_PURE) | {
+                    "msgspec",
+                    "orjson",
+                    "schemas",
+                    "service",
+                }, module
 
 
 def test_the_request_path_never_touches_kafka() -> None:
