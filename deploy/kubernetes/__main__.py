@@ -46,7 +46,7 @@ def user(names: Sequence[str], config: Config) -> Iterator[Any]:
     """The KafkaUser, with a certificate, who may do what the relay needs."""
     acls = [
         {"resource": {"type": "topic", "name": topic}, "operations": [need.operation for need in needs]}
-        for topic, needs in groupby(needed(names, config), key=lambda need: need.topic)
+        for topic, needs in groupby(needed(names, config), key=lambda need: need.name)
     ]
     spec = {"authentication": {"type": "tls"}, "authorization": {"type": "simple", "acls": acls}}
     yield {"apiVersion": STRIMZI, "kind": "KafkaUser", "metadata": {"name": "gridgov"}, "spec": spec}
