@@ -25,7 +25,7 @@ from service.ports import (
 
 JOURNAL_ID = "journal-of-the-suite"
 PARTITIONS = 3
-PATIENCE = 30.0  # seconds for news from a real broker on a busy machine
+PATIENCE = 120.0  # seconds for news from a real broker on a busy machine
 
 
 @dataclass(frozen=True, slots=True)

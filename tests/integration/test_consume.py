@@ -24,7 +24,7 @@ from service.broker.places import Change, Notice
 from service.config import load
 from tests.broker import Broker, Kafka
 
-IDLE = 20.0  # seconds without anything: the test has failed
+IDLE = 120.0  # seconds without anything, more than a broker takes to come back: the test has failed
 NULL = b"<null>"
 VALUE = orjson.loads((Path(__file__).parents[2] / "schemas" / "examples" / "event.json").read_bytes())
 
@@ -51,7 +51,7 @@ class Topic:
             value = VALUE | {"report_id": f"r-{seq}"}
             headers = [("ce_id", b"r-%d" % seq), ("journal-id", b"j"), ("journal-seq", b"%d" % seq), ("attempt", b"1")]
             record = {"key": VALUE["case_id"].encode(), "value": orjson.dumps(value), "headers": headers, **changes}
-            self.producer.send(self.name, partition=partition, **record).get(60)
+            self.producer.send(self.name, partition=partition, **record).get(120)
 
 
 class Reader:

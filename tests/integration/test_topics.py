@@ -22,7 +22,7 @@ from service.ports import PauseReason, Topic
 from tests.broker import Broker, Kafka, free_port, serving
 from tests.gridgov import until
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 NOBODY = f"test-{uuid.uuid4()}"
 
 left_to_the_collector = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
