@@ -1,7 +1,7 @@
 """What the Kafka client's thread is given: for each partition a batch whose records are made, and told of, in one go.
 
 By the client's own way each record costs thirty small writes, a future with a lock, and two callbacks: 20 µs of Python.
-Here it is a join of its parts (`_record`, Kafka's format of version 2), and one call tells what became of all of them.
+Here it is a join of its parts (Kafka's format of version 2), and one call tells what became of all of a batch's.
 The frame of the batch, its checksum, its numbers for idempotence and its way to the broker are the client's.
 """
 
@@ -40,12 +40,18 @@ Told = Callable[[Sequence[int], int, Iterable[int], ErrorOf | None], None]  # se
 
 
 class Record(NamedTuple):
-    """A message as Kafka will have it; the headers as `packed` makes them."""
+    """A message as Kafka will have it."""
 
     seq: int
-    key: bytes
-    value: bytes
-    headers: bytes
+    body: bytes  # all but its place in a batch, as it is written
+
+    @classmethod
+    def of(cls, seq: int, key: bytes | None, value: bytes, headers: Collection[tuple[str, bytes]]) -> "Record":
+        parts = [_NULL] if key is None else [_NUMBERS[len(key)], key]
+        parts += (_NUMBERS[len(value)], value, _NUMBERS[len(headers)])
+        for name, text in headers:
+            parts += (_NAMES[name], _NUMBERS[len(text)], text)
+        return cls(seq, b"".join(parts))
 
 
 class Batch(ProducerBatch):  # type: ignore[misc]  # the client has no types
@@ -77,7 +83,8 @@ class Records(MemoryRecordsBuilder):  # type: ignore[misc]  # the client has no 
         builder, offset = self._builder, self._next_offset
         if offset == 0:
             builder._first_timestamp = builder._max_timestamp = now_ms
-        written = _record(record, now_ms - builder._first_timestamp, offset)
+        written = b"\0" + _NUMBERS[now_ms - builder._first_timestamp] + _NUMBERS[offset] + record.body
+        written = _NUMBERS[len(written)] + written
         if offset and len(builder._buffer) + len(written) > MOST_BYTES:
             return False
         builder._buffer += written
@@ -144,19 +151,6 @@ def plain() -> ProducerBatch:
     return ProducerBatch(TopicPartition("topic", 0), MemoryRecordsBuilder(2, 0, MOST_BYTES))
 
 
-def packed(headers: Collection[tuple[str, bytes]]) -> bytes:
-    """Record headers as they are written."""
-    written = [_NAMES[name] + _NUMBERS[len(value)] + value for name, value in headers]
-    return b"".join((_NUMBERS[len(written)], *written))
-
-
-def _record(record: Record, delta_ms: int, offset: int) -> bytes:
-    _, key, value, headers = record
-    parts = (_NUMBERS[delta_ms], _NUMBERS[offset], _NUMBERS[len(key)], key, _NUMBERS[len(value)], value, headers)
-    body = b"\0" + b"".join(parts)
-    return _NUMBERS[len(body)] + body
-
-
 class _Written(dict[K, bytes]):
     """How something is written in a record, worked out once: it is done by the byte, and they are few."""
 
@@ -176,4 +170,5 @@ def _number(number: int) -> bytes:
 
 
 _NUMBERS = _Written(_number)
+_NULL = _number(-1)  # for the length of what is not there
 _NAMES = _Written[str](lambda name: _number(len(name.encode())) + name.encode())

@@ -18,13 +18,13 @@ from typing import Any
 
 from kafka import KafkaProducer
 from kafka import errors as kafka
-from kafka.partitioner import DefaultPartitioner, murmur2
+from kafka.partitioner import murmur2
 from kafka.structs import TopicPartition
 
 from schemas import event
 from schemas.event import ATTEMPT, JOURNAL_ID, JOURNAL_SEQ
 from service.broker import batches
-from service.broker.batches import ErrorOf, Record, hand_over, packed
+from service.broker.batches import ErrorOf, Record, hand_over
 from service.broker.connection import connection, unfamiliar
 from service.config import Config, ConfigError
 from service.ports import (
@@ -60,7 +60,7 @@ TOPIC_FAULTS: dict[type[BaseException], PauseReason] = {
 METADATA_WAIT_MS = 500  # send() blocks this long at most when a topic has just vanished; the topic watch comes first
 NEVER_EXPIRE_MS = 2**31 - 1
 NOT_READY_MS = 50
-PLAIN_BYTES = 1 << 19  # of a value that surely fits into a request
+MOST_BYTES, FRAMING = 1 << 20, 100  # of a request; of a batch around a record that is alone in it
 
 # What is used of the client that is not public, and what would break without it: an assignment to a name that a later
 # version does not read never fails. So each is looked at when the relay starts (`unfamiliar`).
@@ -77,12 +77,8 @@ RELIED_ON = {
     "_accumulator._incomplete.add": "nothing could be handed over as a batch",
     "_accumulator._closed": "what is handed over to a client that has ended would be waited for",
     "_accumulator._appends_in_progress.increment": "what is handed over to a client that ends would be waited for",
-    "_metadata.partitions_for_topic": "it would not be known where a case goes",
     "_sender._client.connection_delay": "waiting for a broker would take a whole core",
 }
-
-
-Headers = list[tuple[str, bytes]]
 
 
 class Producer(KafkaProducer):  # type: ignore[misc]  # the client has no types
@@ -96,20 +92,9 @@ class Producer(KafkaProducer):  # type: ignore[misc]  # the client has no types
         return "gridgov's producer"
 
 
-class ByCase(DefaultPartitioner):  # type: ignore[misc]  # the client has no types
-    """The client's own choice of a partition, Java's too; the hash of a case, 7 µs, is worked out once."""
-
-    def partition(self, topic: str, *given: Any) -> int:
-        """As every Kafka client chooses by key: partitions are numbered from 0."""
-        _, serialized_key, _, _, cluster = given
-        if serialized_key is None:  # no report is without its case
-            return int(super().partition(topic, *given))
-        return self.number(serialized_key, cluster.partitions_for_topic(topic))
-
-    @staticmethod
-    def number(key: bytes, partitions: Collection[int]) -> int:
-        """The partition of a case."""
-        return _hash(key) % len(partitions)
+def partition_of(key: bytes | None, partitions: Collection[int]) -> int:
+    """Where a case goes, as every Kafka client chooses by key; the hash, 7 µs, is worked out once."""
+    return _hash(key or b"") % len(partitions)
 
 
 @lru_cache(1 << 16)
@@ -142,6 +127,7 @@ class KafkaPublisher:
         self._open: defaultdict[TopicPartition, list[Record]] = defaultdict(list)  # sent, and not pushed yet
         self._delivered: deque[Delivery] = deque()
         self._failure: Failure | None = None
+        self._closed = False
         try:
             self._producer: Any = Producer(
                 **connection(config),
@@ -150,10 +136,10 @@ class KafkaPublisher:
                 enable_idempotence=True,
                 delivery_timeout_ms=NEVER_EXPIRE_MS,
                 max_block_ms=METADATA_WAIT_MS,
+                max_request_size=MOST_BYTES,
                 batch_size=batches.MOST_BYTES,
                 linger_ms=0,
                 metadata_max_age_ms=30_000,
-                partitioner=ByCase(),
                 metrics_enabled=False,  # the client's own: nobody asks, and each batch costs 0.1 ms
             )
         except (kafka.KafkaError, OSError) as error:
@@ -165,16 +151,12 @@ class KafkaPublisher:
 
     def send(self, message: Pending) -> None:
         """See `ports.Publisher.send`."""
-        if self._failure is not None:
-            raise PublisherBroken(self._failure.error)
-        headers, key = self._headers(message), message.case_id.encode()
-        partitions = self._producer._metadata.partitions_for_topic(message.topic)
-        if partitions and key is not None and len(message.value) <= PLAIN_BYTES:
-            place = TopicPartition(message.topic, ByCase.number(key, partitions))
-            self._open[place].append(Record(message.seq, key, message.value, packed(headers)))
-        else:
-            self._hand_over()  # first what came before it
-            self._send_alone(message, key, headers)
+        if self._failure is not None or self._closed:
+            raise PublisherBroken(self._failure.error if self._failure else "closed")
+        key = message.case_id.encode()
+        record = self._record(message, key)
+        place = TopicPartition(message.topic, partition_of(key, self._partitions(message)))
+        self._open[place].append(record)
 
     def push(self) -> None:
         """See `ports.Publisher.push`."""
@@ -192,19 +174,18 @@ class KafkaPublisher:
             except Exception as error:  # noqa: BLE001  # told by `failure`
                 self._erred(records[0].seq, error)
 
-    def _send_alone(self, message: Pending, key: bytes, headers: Headers) -> None:
-        """By the client's own way, which may have to wait, to refuse or to choose."""
+    def _partitions(self, message: Pending) -> Collection[int]:
+        """Of its topic; may wait for the client to hear of it."""
         try:
-            future = self._producer.send(message.topic, key=key, value=message.value, headers=headers)
+            partitions: Collection[int] = self._producer.partitions_for(message.topic)
         except kafka.KafkaTimeoutError as error:
             raise TopicUnavailable(PauseReason.MISSING) from error
-        except kafka.MessageSizeTooLargeError as error:
-            raise RecordRefused(ParkReason.RECORD_TOO_LARGE, _text(error)) from error
         except Exception as error:
             self._erred(message.seq, error)
             raise PublisherBroken(_text(error)) from error
-        future.add_callback(lambda record: self._told([message.seq], record.partition, [record.offset], None))
-        future.add_errback(lambda error: self._told([message.seq], 0, [], lambda _: error))
+        if not partitions:
+            raise TopicUnavailable(PauseReason.MISSING)
+        return partitions
 
     def _erred(self, seq: int, error: Exception) -> None:
         """Of its own mistakes the client tells with any error: none is a record's fault."""
@@ -224,6 +205,7 @@ class KafkaPublisher:
 
     def close(self) -> None:
         """See `ports.Publisher.close`."""
+        self._closed = True
         self._halt()
         self._producer._sender.join(10)
         with suppress(kafka.KafkaError):  # nothing is left to flush; this lets go of the client's own resources
@@ -236,12 +218,15 @@ class KafkaPublisher:
         """
         self._producer._sender.force_close()
 
-    def _headers(self, message: Pending) -> Headers:
-        """Raises `RecordRefused` when the row is damaged: what is no bytes never becomes a record."""
+    def _record(self, message: Pending, key: bytes) -> Record:
+        """Raises `RecordRefused` when the row is damaged: what is no bytes never becomes a record. Or too large."""
         if not (isinstance(message.value, bytes) and isinstance(message.headers, bytes)):
             raise RecordRefused(ParkReason.RECORD_REFUSED, "no bytes where a record has them: a damaged row")
         ours = ((JOURNAL_ID, self._journal_id), (JOURNAL_SEQ, b"%d" % message.seq), (ATTEMPT, b"%d" % message.attempt))
-        return [*event.unpacked(message.headers), *ours]
+        record = Record.of(message.seq, key, message.value, [*event.unpacked(message.headers), *ours])
+        if len(record.body) + FRAMING > MOST_BYTES:
+            raise RecordRefused(ParkReason.RECORD_TOO_LARGE, f"{len(record.body)} bytes, a request takes {MOST_BYTES}")
+        return record
 
     def _told(self, seqs: Sequence[int], partition: int, offsets: Iterable[int], error_of: ErrorOf | None) -> None:
         if error_of is None:
