@@ -124,7 +124,8 @@ class KafkaPublisher:
     def __init__(self, config: Config, *, journal_id: str, wake: Callable[[], None]) -> None:
         self._journal_id = journal_id.encode()
         self._wake = wake
-        self._open: defaultdict[TopicPartition, list[Record]] = defaultdict(list)  # sent, and not pushed yet
+        self._open: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)  # sent, and not pushed yet
+        self._partitions: dict[str, Collection[int]] = {}  # by topic, until the next push
         self._delivered: deque[Delivery] = deque()
         self._failure: Failure | None = None
         self._closed = False
@@ -155,26 +156,23 @@ class KafkaPublisher:
             raise PublisherBroken(self._failure.error if self._failure else "closed")
         key = message.case_id.encode()
         record = self._record(message, key)
-        place = TopicPartition(message.topic, partition_of(key, self._partitions(message)))
-        self._open[place].append(record)
+        partitions = self._partitions.get(message.topic) or self._ask_partitions(message)
+        self._open[message.topic, partition_of(key, partitions)].append(record)
 
     def push(self) -> None:
         """See `ports.Publisher.push`."""
-        self._hand_over()
-        self._producer._sender.wakeup()
-
-    def _hand_over(self) -> None:
-        """What is open, to the client; not what comes behind a failure."""
+        self._partitions.clear()  # a topic may have more of them next time
         places, self._open = self._open, defaultdict(list)
         for place, records in places.items():
-            if self._failure is not None:
-                return
+            if self._failure is not None:  # nothing may come behind it
+                break
             try:
-                hand_over(self._producer._accumulator, place, records, self._told)
+                hand_over(self._producer._accumulator, TopicPartition(*place), records, self._told)
             except Exception as error:  # noqa: BLE001  # told by `failure`
                 self._erred(records[0].seq, error)
+        self._producer._sender.wakeup()
 
-    def _partitions(self, message: Pending) -> Collection[int]:
+    def _ask_partitions(self, message: Pending) -> Collection[int]:
         """Of its topic; may wait for the client to hear of it."""
         try:
             partitions: Collection[int] = self._producer.partitions_for(message.topic)
@@ -185,6 +183,7 @@ class KafkaPublisher:
             raise PublisherBroken(_text(error)) from error
         if not partitions:
             raise TopicUnavailable(PauseReason.MISSING)
+        self._partitions[message.topic] = partitions
         return partitions
 
     def _erred(self, seq: int, error: Exception) -> None:

@@ -24,7 +24,7 @@ from service.ports import Entry, Feed, JournalFull, JournalUnavailable
 
 log = logging.getLogger(__name__)
 
-FOLD_MESSAGES = 500  # in one transaction
+FOLD_MESSAGES = 2000  # in one transaction: what is behind catches up in a few large ones, each with its flush
 PAUSE_SECONDS = 0.05  # between two looks: each one that finds something costs a flush
 SWEEP_SECONDS = 1.0
 STRIP_SECONDS = 60.0

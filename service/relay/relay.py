@@ -115,10 +115,14 @@ class Relay:
             self._save({})
 
     def _rest(self, stop: threading.Event, began: float) -> None:
-        """Until the next turn is due. With a backlog that is when something was acknowledged, not at once."""
+        """Until the next turn is due. With a backlog that is when something was acknowledged, not at once.
+
+        Nor before the turn is over as long as it took: a backlog leaves half of a core to whoever answers the platform.
+        """
         backlog = any(lane.more and lane.room(self._window) <= 0 for lane in self._lanes.values())
-        pause = BACKLOG_SECONDS if backlog else TURN_SECONDS
-        stop.wait(began + pause - self._clock.monotonic())
+        now = self._clock.monotonic()
+        due = max(began + BACKLOG_SECONDS, now + (now - began)) if backlog else began + TURN_SECONDS
+        stop.wait(due - now)
         if backlog:
             self._wake.wait(TURN_SECONDS)
         self._wake.clear()
