@@ -30,6 +30,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import msgspec
+
 from schemas.words import Stage, Standard, Supervision
 
 
@@ -319,36 +321,38 @@ def dump(case: Case) -> dict[str, Any]:
     }
 
 
+class _Row(NamedTuple):
+    """A fact as `dump` writes it: in its case, whose id it need not repeat."""
+
+    occurred_at: int
+    received_at: int
+    seq: int
+    sender: str
+    report_id: str
+    kind: str
+    category: str
+    stage: Stage
+    supervision: Supervision | None
+    campaign: Campaign | None
+    own_only: bool = False
+
+
+class _State(msgspec.Struct):
+    """What `dump` writes."""
+
+    case_id: str
+    facts: tuple[_Row, ...]
+    counted: tuple[Counted, ...]
+    measured: tuple[Standard, ...]
+    forgotten: tuple[tuple[str, str], ...]
+    owner: str = ""
+
+
 def load(state: Mapping[str, Any]) -> Case:
-    """The case `dump` wrote. Raises KeyError, TypeError or ValueError for anything else."""
-    facts = tuple([_fact(state["case_id"], row) for row in state["facts"]])
-    return Case(
-        state["case_id"],
-        facts,
-        state.get("owner") or _first_reporter(facts),
-        tuple(Counted(Standard(standard), Outcome(won), *rest) for standard, won, *rest in state["counted"]),
-        tuple(map(Standard, state["measured"])),
-        tuple((sender, report_id) for sender, report_id in state["forgotten"]),
-    )
-
-
-def _fact(case_id: str, row: list[Any]) -> Fact:
-    """Written out, as it is done for every fact of every case that is read: half the time of what is general."""
-    occurred_at, received_at, seq, sender, report_id, kind, category, stage, supervision, campaign, *own_only = row
-    return Fact(
-        case_id,
-        occurred_at,
-        received_at,
-        seq,
-        sender,
-        report_id,
-        kind,
-        category,
-        _STAGES[stage],
-        _LEVELS[supervision],
-        Campaign(*campaign) if campaign else None,
-        bool(own_only),
-    )
+    """The case `dump` wrote. Raises TypeError or ValueError for anything else."""
+    kept = msgspec.convert(state, _State)
+    facts = tuple([Fact(kept.case_id, *row) for row in kept.facts])
+    return Case(kept.case_id, facts, kept.owner or _first_reporter(facts), kept.counted, kept.measured, kept.forgotten)
 
 
 def _first_reporter(facts: Iterable[Fact]) -> str:
@@ -357,7 +361,3 @@ def _first_reporter(facts: Iterable[Fact]) -> str:
 
 
 _OWN_ONLY: dict[bool, list[bool]] = {True: [True], False: []}  # in a row: only where it says something
-
-
-_STAGES = {stage.value: stage for stage in Stage}
-_LEVELS: dict[str | None, Supervision | None] = {None: None, **{level.value: level for level in Supervision}}
