@@ -487,6 +487,34 @@ def test_a_journal_error_while_parking_loses_nothing(
     assert stage.journal.totals().pending == 0
 
 
+class Rests(threading.Event):
+    """Nobody stops; how long was waited for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(round(timeout or 0, 6))
+        return False
+
+
+@pytest.mark.parametrize(
+    ("pending", "took", "rest"),
+    [(3, 0.01, 0.04), (3, 0.06, -0.01), (99, 0.001, 0.004), (99, 0.03, 0.03), (99, 9, 0.05)],
+)
+def test_after_a_turn_with_a_backlog_it_rests_as_long_as_that_took(
+    stage: Stage, pending: int, took: float, rest: float
+) -> None:
+    stage.give(*range(pending))
+    began, stop = stage.clock.now, Rests()
+    stage.turn(seconds=took)
+
+    stage.relay._rest(stop, began)
+
+    assert stop.seconds == [rest]
+
+
 # ---- beginning and ending ----
 
 
