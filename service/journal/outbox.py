@@ -16,13 +16,13 @@ _ENTRY = "seq, case_id, received_at, sender, report_id, fact, CASE WHEN fact IS 
 # One statement for all, not one for each: intake waits meanwhile, and Python's lock is not taken between two rows.
 _SETTLE = """
 INSERT OR IGNORE INTO settlements SELECT seq, one.value->>1, one.value->>2, one.value->>3
-FROM json_each(?) one CROSS JOIN messages ON seq=one.value->>0 AND settled=0
+FROM jsonb_each(?) one CROSS JOIN messages ON seq=one.value->>0 AND settled=0
 """
 _HANDED = """
 INSERT INTO topics SELECT value->>0, value->>1 FROM json_each(?) WHERE true
 ON CONFLICT(name) DO UPDATE SET handed=max(handed, excluded.handed)
 """
-_LEAVE = "WHERE settled=0 AND seq IN (SELECT value->>0 FROM json_each(?))"
+_LEAVE = "WHERE settled=0 AND seq IN (SELECT value->>0 FROM jsonb_each(?))"
 
 
 class Outbox(JournalFile):
