@@ -83,11 +83,12 @@ class Records(MemoryRecordsBuilder):  # type: ignore[misc]  # the client has no 
         builder, offset = self._builder, self._next_offset
         if offset == 0:
             builder._first_timestamp = builder._max_timestamp = now_ms
-        written = b"\0" + _NUMBERS[now_ms - builder._first_timestamp] + _NUMBERS[offset] + record.body
-        written = _NUMBERS[len(written)] + written
-        if offset and len(builder._buffer) + len(written) > MOST_BYTES:
+        place = b"\0" + _NUMBERS[now_ms - builder._first_timestamp] + _NUMBERS[offset]
+        head = _NUMBERS[len(place) + len(record.body)] + place
+        if offset and len(builder._buffer) + len(head) + len(record.body) > MOST_BYTES:
             return False
-        builder._buffer += written
+        builder._buffer += head
+        builder._buffer += record.body
         builder._max_timestamp = max(builder._max_timestamp, now_ms)
         builder._num_records = self._next_offset = offset + 1
         builder._last_offset = offset
