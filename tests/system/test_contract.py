@@ -12,8 +12,8 @@ import pytest
 
 HERE = Path(__file__).parents[1] / "contract"
 SCHEMAS = Path(__file__).parents[2] / "schemas"
-SUBJECTS = (SCHEMAS / "generated" / "registry.subjects.txt").read_text(encoding="utf-8").split()
-TOPICS = sorted([*(subject.removesuffix("-value") for subject in SUBJECTS), "gridgov.rejected"])
+SUBJECTS = (SCHEMAS / "generated" / "registry.subjects.txt").read_text(encoding="utf-8").splitlines()
+TOPICS = sorted(subject.split()[0].removesuffix("-value") for subject in SUBJECTS)
 
 
 @pytest.fixture(scope="module", autouse=True)
