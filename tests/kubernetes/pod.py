@@ -161,7 +161,8 @@ class Pod:
         who = [f"--reuid={of_pod['runAsUser']}", f"--regid={of_pod['runAsGroup']}", f"--groups={of_pod['fsGroup']}"]
         assert own["capabilities"]["drop"] == ["ALL"]
         assert own["readOnlyRootFilesystem"]
-        return ["setpriv", *who, "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+        # another user no longer dies with its parent, so it is said again
+        return ["setpriv", *who, "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL"]
 
     def _mount(self, mount: Mapping[str, Any]) -> tuple[str, str, str]:
         source = self.home / "volumes" / mount["name"]
