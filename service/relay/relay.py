@@ -117,11 +117,12 @@ class Relay:
     def _rest(self, stop: threading.Event, began: float) -> None:
         """Until the next turn is due. With a backlog that is when something was acknowledged, not at once.
 
-        Nor before the last turn is over for as long as it took: half of a core is for whoever answers the platform.
+        Nor before the last turn is over for half as long as it took, in a quarter of which it gave way: half of a core
+        is for whoever answers the platform.
         """
         backlog = any(lane.more and lane.room(self._window) <= 0 for lane in self._lanes.values())
         now = self._clock.monotonic()
-        rest = max(began + BACKLOG_SECONDS - now, min(now - began, TURN_SECONDS))
+        rest = max(began + BACKLOG_SECONDS - now, min((now - began) / 2, TURN_SECONDS))
         stop.wait(rest if backlog else began + TURN_SECONDS - now)
         if backlog:
             self._wake.wait(TURN_SECONDS)
