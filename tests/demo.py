@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,15 @@ class Demo:
         """The pids of whatever runs for it: their command lines or environments name its ports."""
         marks = [f"DEMO_PORT={self.ports['DEMO_PORT']}".encode(), self.kafka.encode()]
         return {pid for pid in _pids() if any(mark in _said(pid) for mark in marks)} - {os.getpid()}
+
+
+def shown(dom: str, title: str) -> str | None:
+    """The figure that stands under a title in the drawn page; None: there is none, or no such title."""
+    found = re.search(rf"(?:^| ){re.escape(title)} +(\d\S*)", _TAGS.sub(" ", dom))
+    return found and found[1]
+
+
+_TAGS = re.compile(r"<(style|script).*?</\1>|<[^>]*>|\s+", re.DOTALL)
 
 
 def _pids() -> list[int]:

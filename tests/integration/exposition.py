@@ -204,7 +204,7 @@ class RelayProcess:
 
 
 class SubCentre:
-    """A sink that has worked in what Kafka has, each minute, until its database went away."""
+    """A sink that has worked in what Kafka has, each minute, until its database went away in the evening."""
 
     def __init__(self) -> None:
         self.counts, self.lag = Counts(), {("all", 0): 0}
@@ -212,8 +212,8 @@ class SubCentre:
         self.exposed = registry("sink")
         self.exposed.register(SinkCollector(self))
 
-    def turn(self, now: int, settled: int) -> None:
-        if now > SINK_STANDS:
+    def turn(self, now: int, settled: int, away: Span) -> None:
+        if now > SINK_STANDS or away[0] <= now < away[1]:
             self.lag = {("all", 0): settled - self.counts.reports}
         else:
             self.counts, self.worked_at, self.turned_at = Counts(reports=settled), now, now
@@ -243,7 +243,7 @@ def scraped(day: Day, directory: Path, *, since: int = START, away: Span = KAFKA
             coming.come(now, web, clock)
             clock.now = now
             leader.turn(now, journal, fold)
-            sub_centre.turn(now, journal.totals().settled)
+            sub_centre.turn(now, journal.totals().settled, away)
             if now >= since:
                 _scrape(recorder, now, web, first if leader is first else None, second)
                 _alerts(recorder, now, away)

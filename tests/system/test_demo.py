@@ -1,4 +1,4 @@
-"""`make demo`: figures move in what the page asks, wherever the checkout lies; and Ctrl-C leaves nothing behind."""
+"""`make demo`: figures move, a browser draws them, wherever the checkout lies; and Ctrl-C leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from pathlib import Path
 import pytest
 
 from tests.broker import ODD_NAME
-from tests.demo import Demo
+from tests.demo import Demo, shown
 from tests.gridgov import listens, until
+from tests.system.chromium import visit
 
 ROOT = Path(__file__).parents[2]
 
 
-def started(demo: Demo, log: Path) -> Demo:
-    """Its page is not built here."""
-    demo.start([sys.executable, "-m", "deploy.demo"], log, {"DEMO_PAGE": "no"})
+def started(demo: Demo, log: Path, page: str = "no") -> Demo:
+    demo.start([sys.executable, "-m", "deploy.demo"], log, {"DEMO_PAGE": page})
     return demo
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
+def demo(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Demo]:
+    """Without its page, if it is not asked for."""
     checkout = tmp_path / ODD_NAME
     checkout.mkdir()
     (checkout / "deploy").symlink_to(ROOT / "deploy")
-    made = started(Demo(checkout), tmp_path / "log")
+    made = started(Demo(checkout), tmp_path / "log", getattr(request, "param", "no"))
     yield made
     if made.process.poll() is None:
         made.process.terminate()
         made.process.wait(60)
 
 
+@pytest.mark.parametrize("demo", ["yes"], indirect=True)
 def test_figures_move_and_nothing_is_left(demo: Demo, tmp_path: Path) -> None:
     told = 'sum(gridgov_reports_total{result="accepted"})'
     first = until(lambda: demo.figure(told), "a first figure", seconds=90, every=0.2)
@@ -46,6 +48,12 @@ def test_figures_move_and_nothing_is_left(demo: Demo, tmp_path: Path) -> None:
         for target in panel.get("targets", []):
             assert demo.asked("/prometheus/api/v1/query", query=target["expr"])["status"] == "success", panel["title"]
     assert until(lambda: demo.asked("/told"), "Alertmanager tells somebody", seconds=60)[0]["receiver"]
+    until(demo.is_drawn, "the page is built", seconds=300, every=0.2)
+    page = visit(f"{demo.page}/d/gridgov-wall", tmp_path / "browser", budget=6000)
+    assert int(shown(page.dom, "未结") or 0) > 0
+    assert [panel["title"] for panel in setting["board"]["panels"] if f">{panel['title']}<" not in page.dom] == []
+    assert page.complaints == []
+    assert [url for url in page.asked if not url.startswith(demo.page)] == []
     family = demo.family()
     assert len(family) >= 7  # we, run, web and its worker, relay, broker, Prometheus, Alertmanager, the simulation
 
