@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _file(self, directory: Path, name: str) -> None:
         path = (directory / urllib.parse.unquote(name)).resolve()
-        if not (path.is_relative_to(directory) and path.is_file()):
+        if not (path.is_relative_to(directory.resolve()) and path.is_file()):  # a checkout may lie behind a link
             self._missing()
             return
         kind = "text/plain; charset=utf-8" if path.suffix == ".md" else mimetypes.guess_type(path.name)[0]

@@ -117,7 +117,7 @@ def _first_record(demo: Demo) -> bool:
 
 def _seen(demo: Demo, scratch: Path) -> str | None:
     """The figure as a browser that opens the page has it."""
-    with tempfile.TemporaryDirectory(dir=scratch) as profile:
+    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as profile:
         return shown(visit(f"{demo.page}/d/gridgov-wall", Path(profile), budget=6000).dom, FIGURE)
 
 
