@@ -49,8 +49,8 @@ def main() -> int:
         begun = time.monotonic()
         subprocess.run(["git", "clone", "-q", ROOT, scratch / "gridgov"], check=True)
         cloned = time.monotonic() - begun
-        with _demo(scratch, env) as demo:
-            times = {"the clone": cloned} | _watched(demo, scratch, begun)
+        with ThreadPoolExecutor() as pool, _demo(scratch, env) as demo:  # who watches ends when the demo does
+            times = {"the clone": cloned} | _watched(pool, demo, scratch, begun)
     print(table(["since `git clone`", "s"], ([what, f"{took:.0f}"] for what, took in times.items())))
     good = max(times.values()) <= MOST
     print(f"\n{'met' if good else 'missed'}: figures move within {MOST:.0f} s of the clone")
@@ -74,7 +74,7 @@ def _demo(scratch: Path, env: dict[str, str]) -> Iterator[Demo]:
         until(lambda: not demo.family(), "nothing of it is left", seconds=60)
 
 
-def _watched(demo: Demo, scratch: Path, begun: float) -> dict[str, float]:
+def _watched(pool: ThreadPoolExecutor, demo: Demo, scratch: Path, begun: float) -> dict[str, float]:
     """How long after `begun` each thing was there, in the order in which they usually come."""
     things: dict[str, Callable[[], object]] = {
         "the virtual environment": (demo.checkout / ".venv" / ".done").exists,
@@ -90,9 +90,8 @@ def _watched(demo: Demo, scratch: Path, begun: float) -> dict[str, float]:
             raise SystemExit("`make demo` has ended by itself")
         return time.monotonic() - begun
 
-    with ThreadPoolExecutor(len(things)) as pool:
-        waits = {what: pool.submit(reached, check, what) for what, check in things.items()}
-        found = {what: wait.result() for what, wait in waits.items()}
+    waits = {what: pool.submit(reached, check, what) for what, check in things.items()}
+    found = {what: wait.result() for what, wait in waits.items()}
     first = until(lambda: _seen(demo, scratch), "a figure in the browser", seconds=PATIENCE)
     found["the first figure in the browser"] = time.monotonic() - begun
     until(lambda: _seen(demo, scratch) not in (None, first), "it moves there", seconds=PATIENCE)
