@@ -6,6 +6,7 @@ A subclass gives the fixture `target`; pytest then runs the inherited tests on i
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -83,9 +84,19 @@ class Hand:
         self.delivered: list[Delivery] = []
 
     def send(self, messages: Iterable[Pending]) -> None:
+        """As the relay does: a topic that the client has not heard of yet is asked for again."""
+        end = time.monotonic() + PATIENCE
         for message in messages:
-            self.publisher.send(message)
+            while not self._sent(message):
+                assert time.monotonic() < end, f"{message.topic} is not heard of"
         self.publisher.push()
+
+    def _sent(self, message: Pending) -> bool:
+        try:
+            self.publisher.send(message)
+        except TopicUnavailable:
+            return False
+        return True
 
     def hear(self, enough: Callable[[], object], what: str) -> None:
         """Gather deliveries until `enough`."""
