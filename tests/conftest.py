@@ -8,9 +8,13 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.broker import Broker, ExternalKafka, Kafka, serving
 from tests.postgresql import Postgresql
+
+settings.register_profile("busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # how long an example takes says how busy the machine is
 
 
 @pytest.fixture(autouse=True, scope="module")
