@@ -34,6 +34,8 @@ def main(suite: ModuleType, rows: list[Row], told: str | None, *, at_once: int =
     wanted = [
         row for row in every_row(suite, rows) if re.search(chosen.only, row.name) and (row.in_short or not chosen.short)
     ]
+    if not wanted:
+        parser.error(f"no row of this form has {chosen.only!r} in its name")
     print(f"seed {chosen.seed}, {len(wanted)} rows", flush=True)
     started = time.monotonic()
     lines = list(_lines(wanted, chosen.seed, short=chosen.short, at_once=at_once if chosen.short else 1))
