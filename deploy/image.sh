@@ -12,5 +12,5 @@ trap 'rm -rf "$work"' EXIT
 "$work/tools/bin/python" -m deploy.docs # the guide that is served at /docs is part of the wheel
 "$python" -m venv --without-pip "$target"
 # Constraints, not requirements: only what the service needs, at the locked versions, and every hash is checked.
-"$work/tools/bin/uv" pip install --quiet --python "$target/bin/python" --constraint requirements.lock --compile-bytecode .
+"$work/tools/bin/uv" pip install --quiet --python "$target/bin/python" --constraint requirements.lock --compile-bytecode '.[postgresql]'
 "$target/bin/gridgov" --version

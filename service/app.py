@@ -23,7 +23,6 @@ from service.audit.trail import Trail
 from service.broker.publisher import KafkaPublisher, check_client
 from service.broker.topics import Cluster, TopicWatch
 from service.cases import api as case_api
-from service.cases.casebook import Casebook
 from service.cases.fold import CaseFold
 from service.cases.metrics import CaseCollector
 from service.cases.rules import fingerprint, rules_of
@@ -36,24 +35,21 @@ from service.intake.health import WebHealth
 from service.intake.keys import Keys, KeysError
 from service.intake.loop import Gates, Loop
 from service.intake.policies import Policies, PolicyError
-from service.journal.ballast import Ballast
-from service.journal.journal import SqliteJournal
-from service.journal.room import room
-from service.journal.salvage import opened
+from service.journal.side import Journal
 from service.journal.sqlite import unfit
 from service.journal.writer import Writer
 from service.metrics import JournalCollector, RelayMetrics, WebMetrics, registry, relay_metrics, web_metrics
 from service.peers import Alone, Team, Together
-from service.ports import JournalError
+from service.ports import Feed, JournalError
 from service.processes import die_with_parent
 from service.quarantine.intake import QuarantineDesk
 from service.quarantine.publish import RejectsPublisher
 from service.quarantine.store import Quarantine, exists
 from service.relay.chores import DAY_MS, Chores
 from service.relay.health import RelayHealth
-from service.relay.leadership import Leadership
 from service.relay.pulse import Pulse
 from service.relay.relay import Relay
+from service.storage.storage import Storage, chosen
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +85,11 @@ def checked(config: Config) -> Catalogue:
             )
     except KeysError as error:
         problems.append(f"keys: {error}")
-    if not config.allow_volatile and (why := unfit(config.data_dir)):
+    try:
+        chosen(config)
+    except ConfigError as error:
+        problems += error.problems
+    if config.journal is None and not config.allow_volatile and (why := unfit(config.data_dir)):
         problems.append(f"GRIDGOV_DATA_DIR={config.data_dir}: {why}")
     if problems or catalogue is None:
         raise ConfigError(problems)
@@ -116,7 +116,8 @@ def web(team: Team) -> Loop:
     counted = CollectorRegistry() if team.size > 1 else None  # what is to be added up
     rules, told = rules_of(config, catalogue), registry("web", counted=counted)
     metrics = _web_metrics(counted or told, catalogue)
-    journal = opened(config.data_dir, limit=room(config.data_dir, config.journal_limit))
+    storage = chosen(config)
+    journal = storage.accepting()
     told.register(JournalCollector(journal))
     gates = Gates()
     writer = Writer(journal, queue=config.queue, seconds=metrics.append_seconds, broken=_fail_stop, gate=gates)
@@ -132,13 +133,13 @@ def web(team: Team) -> Loop:
         quarantine=quarantine.refused,
     )
     keys = _keys(config, metrics)
-    health = WebHealth(journal, writer, config.data_dir, keys)
+    health = WebHealth(journal, writer, storage.heard, keys)
     audit = Desk(Trail(config.audit, keep_days=config.audit_days), metrics.audit_unwritten)
     alone = Alone(health.alive, ops.mentioning(health.ready, audit.ailment))
     asked = Together(team, counted, alone) if counted else alone
-    probes = _probes(config, told, asked)
+    probes = _probes(config, told, asked, storage)
     gate = _gate(config, keys, pause=lambda seconds: gates().wait(seconds))
-    cases = case_api.CaseReader(lambda: Casebook(config.data_dir, rules, make=False), journal, rules)
+    cases = case_api.CaseReader(lambda: storage.casebook(rules, make=False), journal, rules)
     api = Api(intake, journal, gate, catalogue=catalogue, metrics=metrics, audit=audit.refused)
     audit.start()
     quarantine.start()
@@ -160,18 +161,44 @@ def relay() -> None:
     told = registry("relay")
     metrics = relay_metrics(told, [*catalogue.topics, *_beside(config)])
     wake, stop = _until_a_signal()
-    leadership, pulse = Leadership(config.data_dir, metrics.leader), Pulse(config.data_dir, time)
+    storage = chosen(config)
+    leadership, pulse = storage.leadership(metrics.leader), storage.pulse()
     health = RelayHealth(leadership, pulse)
     probes = ops.blueprint(told, alive=health.alive, ready=health.ready)
     ops.serve(probes, config.metrics_host, config.relay_metrics_port)
     watchdog.tell(os.environ, health.alive)
+    watch = TopicWatch(
+        Cluster(config), config, wake.set, lambda topic, weak: metrics.weaknesses.labels(topic).set(weak)
+    )
+    rejects = _rejects(config, watch)
+    if storage.shared:  # what each replica has refused is in its own files, whoever leads
+        _publish(config, catalogue, watch, rejects, stop)
     if leadership.wait(stop):
-        _lead(config, catalogue, told=told, metrics=metrics, pulse=pulse, wake=wake, stop=stop)
+        journal = storage.leading()
+        if not storage.shared:
+            _publish(config, catalogue, watch, rejects, stop)
+        _lead(config, catalogue, storage, journal, watch, told=told, metrics=metrics, pulse=pulse, wake=wake, stop=stop)
+    elif not storage.shared:
+        return
+    rejects.join()
+    watch.stop()
+
+
+def _publish(
+    config: Config, catalogue: Catalogue, watch: TopicWatch, rejects: RejectsPublisher, stop: threading.Event
+) -> None:
+    """Begin to look at the cluster, and to publish what was refused here."""
+    watch.start([*catalogue.topics, *_beside(config)])
+    if config.publish_rejects:
+        rejects.start(stop)
 
 
 def _lead(
     config: Config,
     catalogue: Catalogue,
+    storage: Storage,
+    journal: Journal,
+    watch: TopicWatch,
     *,
     told: CollectorRegistry,
     metrics: RelayMetrics,
@@ -180,13 +207,9 @@ def _lead(
     stop: threading.Event,
 ) -> None:
     """What a leader does, until `stop`."""
-    ballast = Ballast(config.data_dir)
-    journal = _opened(config, ballast)
     topics = sorted({*catalogue.topics, *journal.topics()})  # the catalogue may have changed since one was accepted
-    watch = TopicWatch(
-        Cluster(config), config, wake.set, lambda topic, weak: metrics.weaknesses.labels(topic).set(weak)
-    )
-    fold = _fold(config, catalogue, journal, ballast)
+    watch.add(topics)
+    fold = _fold(config, catalogue, journal, storage)
     told.register(CaseCollector(fold, catalogue))
     mover = Relay(
         journal,
@@ -198,7 +221,7 @@ def _lead(
         wake=wake,
         clock=time,
         folded=lambda: fold.folded,
-        relieve=ballast.release,
+        relieve=storage.relieve,
     )
     chores = Chores(
         journal,
@@ -207,25 +230,23 @@ def _lead(
         metrics,
         paused=mover.paused,
         serve=(watch.add, mover.serve),
-        relieve=ballast.release,
-        restore=ballast.restore,
+        relieve=storage.relieve,
+        restore=storage.restore,
         dedupe_days=config.dedupe_days,
         clock=time,
     )
-    rejects = RejectsPublisher(
+    _collect_seldom()
+    fold.start(stop)
+    mover.run(stop, chores)
+    fold.join()
+
+
+def _rejects(config: Config, watch: TopicWatch) -> RejectsPublisher:
+    return RejectsPublisher(
         lambda: Quarantine(config.data_dir, limit=config.quarantine_limit) if exists(config.data_dir) else None,
         lambda quarantine: KafkaPublisher(config, journal_id=quarantine, wake=lambda: None),
         watch,
     )
-    _collect_seldom()
-    watch.start([*topics, *_beside(config)])
-    fold.start(stop)
-    if config.publish_rejects:
-        rejects.start(stop)
-    mover.run(stop, chores)
-    rejects.join()
-    fold.join()
-    watch.stop()
 
 
 def _beside(config: Config) -> list[str]:
@@ -254,11 +275,11 @@ def _quarantine(config: Config, catalogue: Catalogue, metrics: WebMetrics) -> Qu
     )
 
 
-def _probes(config: Config, told: CollectorRegistry, asked: Alone | Together) -> Blueprint:
+def _probes(config: Config, told: CollectorRegistry, asked: Alone | Together, storage: Storage) -> Blueprint:
     """What this process tells for itself or, where several serve together, each of them for all."""
     if isinstance(asked, Together):
         told.register(asked)
-    probes = ops.blueprint(told, alive=asked.alive, ready=asked.ready)
+    probes = ops.blueprint(told, alive=asked.alive, ready=asked.ready, also=storage.told)
     if asked.first:
         ops.serve(probes, config.metrics_host, config.web_metrics_port)
     return probes
@@ -287,16 +308,16 @@ def _keys(config: Config, metrics: WebMetrics) -> Keys:
     return keys
 
 
-def _fold(config: Config, catalogue: Catalogue, journal: SqliteJournal, ballast: Ballast) -> CaseFold:
+def _fold(config: Config, catalogue: Catalogue, journal: Feed, storage: Storage) -> CaseFold:
     rules = rules_of(config, catalogue)
     return CaseFold(
         journal,
-        lambda: Casebook(config.data_dir, rules),
+        lambda: storage.casebook(rules),
         rules,
         fingerprint(catalogue, rules),
         clock=_now,
         strip_after_ms=config.case_keep_days * DAY_MS,
-        relieve=ballast.release,
+        relieve=storage.relieve,
     )
 
 
@@ -311,17 +332,6 @@ def _until_a_signal() -> tuple[threading.Event, threading.Event]:
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, end)
     return wake, stop
-
-
-def _opened(config: Config, ballast: Ballast) -> SqliteJournal:
-    """The relay's journal. On a full disk SQLite cannot even open it: then the ballast makes the room."""
-    limit = room(config.data_dir, config.journal_limit)
-    try:
-        return SqliteJournal(config.data_dir, limit=limit, flush=False)
-    except JournalError:
-        if not ballast.release():
-            raise
-        return SqliteJournal(config.data_dir, limit=limit, flush=False)
 
 
 def _take_turns() -> None:

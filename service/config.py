@@ -111,6 +111,14 @@ class Config:
     """Every option of the service. Sizes in bytes; the names in the environment are in `options()`."""
 
     data_dir: Path = _option("./var", _path, "path", "where the journal, locks and keys live; a local disk")
+    journal: str | None = _option(
+        "",
+        _optional,
+        "URL",
+        "postgresql://…, where accepted reports and their cases are kept for all replicas; default: SQLite in the data"
+        " directory",
+        secret=True,
+    )
     host: str = _option("127.0.0.1", _text, "address", "where the API listens")
     port: int = _option("8080", _PORT, "port", "where the API listens")
     metrics_host: str = _option("127.0.0.1", _text, "address", "where the metrics and probe ports listen")
@@ -296,6 +304,8 @@ def _contradictions(config: Config) -> list[str]:
         problems.append(f"GRIDGOV_KAFKA_PASSWORD_FILE={str(config.kafka_password_file)!r}: {why}")
     if config.kafka_protocol.startswith("SASL") and not (config.kafka_user and config.kafka_password_file):
         problems.append(f"GRIDGOV_KAFKA_PROTOCOL={config.kafka_protocol}: needs GRIDGOV_KAFKA_USER and _PASSWORD_FILE")
+    if config.journal and not config.journal.startswith(("postgresql://", "postgres://")):
+        problems.append("GRIDGOV_JOURNAL: must begin with postgresql:// (its value is not shown)")
     ports = {config.port, config.web_metrics_port, config.relay_metrics_port}
     if len(ports) < 3:
         problems.append("GRIDGOV_PORT, GRIDGOV_WEB_METRICS_PORT and GRIDGOV_RELAY_METRICS_PORT must differ")

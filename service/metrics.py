@@ -235,4 +235,5 @@ class JournalCollector(Collector):
             ("limit_bytes", "Room that the journal may take.", fill.limit),
             ("parked_messages", "Reports set aside because Kafka will never take them as they are.", fill.parked),
         ):
-            yield GaugeMetricFamily(f"gridgov_journal_{name}", doc, value=value)
+            if value is not None:  # the disk of a database server is not ours to look at
+                yield GaugeMetricFamily(f"gridgov_journal_{name}", doc, value=value)

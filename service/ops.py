@@ -1,7 +1,7 @@
 """What a process tells about itself: `/metrics`, `/livez`, `/readyz`; on its own port, never queueing behind intake."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -53,8 +53,14 @@ class Untold(Exception):
     """The metrics cannot be told at this moment; none at all are better than wrong ones."""
 
 
-def blueprint(registry: CollectorRegistry, *, alive: Callable[[], bool], ready: Callable[[], Readiness]) -> Blueprint:
-    """The three routes. `alive` must ask nothing outside the process."""
+def blueprint(
+    registry: CollectorRegistry,
+    *,
+    alive: Callable[[], bool],
+    ready: Callable[[], Readiness],
+    also: Callable[[], Mapping[str, str]] = dict,
+) -> Blueprint:
+    """The three routes. `alive` must ask nothing outside the process; on what `/readyz` tells `also` nobody depends."""
     ops = Blueprint("ops", __name__)
 
     @ops.get("/metrics")
@@ -73,7 +79,9 @@ def blueprint(registry: CollectorRegistry, *, alive: Callable[[], bool], ready: 
     @ops.get("/readyz")
     def readyz() -> Response:
         now = ready()
-        return _answer(503 if now.health is Health.UNREADY else 200, {"status": now.health, "reasons": now.reasons})
+        return _answer(
+            503 if now.health is Health.UNREADY else 200, {"status": now.health, "reasons": now.reasons, **also()}
+        )
 
     return ops
 

@@ -144,14 +144,14 @@ class Totals:
 class Fill:
     """How full the journal is."""
 
-    used: int  # bytes of pages in use, free pages not counted
+    used: int  # bytes
     limit: int
     pending: int
     parked: int
     oldest: int | None  # received_at of the oldest pending message
-    disk_free: int  # bytes of the file system it lives on
-    scarce: bool  # of those so few are left that new reports are refused
-    set_aside: int  # corrupt journals beside it that nobody has salvaged yet
+    disk_free: int | None = None  # bytes where it lives; None: that is somebody else's business
+    scarce: bool = False  # of those so few are left that new reports are refused
+    set_aside: int = 0  # corrupt journals that nobody has salvaged yet
 
 
 class JournalError(Exception):
@@ -171,7 +171,7 @@ class JournalBusy(JournalError):
 
 
 class JournalBroken(JournalError):
-    """The file cannot be trusted any more: answer 503 and stop the process."""
+    """It cannot be trusted any more: answer 503 and stop the process."""
 
 
 class PublisherBroken(Exception):

@@ -56,14 +56,15 @@ ROOMS: dict[str, set[str]] = {
         " service.ops service.ports",
         "service.relay": "service.metrics service.ops service.ports",
         "service.cases": f"{SCHEMAS} service.config service.domain service.intake service.journal service.ports",
+        "service.storage": "service.cases service.config service.domain service.journal service.ports service.relay",
         "service.sink": f"{SCHEMAS} service.consumer service.domain",
         "service.app": f"{SCHEMAS} service.config service.ports service.docs service.domain service.metrics service.ops"
         " service.watchdog service.peers service.processes service.audit service.journal service.quarantine"
-        " service.intake service.broker service.relay service.cases",
+        " service.intake service.broker service.relay service.cases service.storage",
         "service.cli": f"{SCHEMAS} service.version service.config service.ports service.logs service.peers"
         " service.processes service.metrics service.audit service.domain service.simulate service.journal"
         " service.quarantine service.intake service.broker service.relay service.cases service.app"
-        " service.consumer service.ops service.watchdog service.sink",
+        " service.consumer service.ops service.watchdog service.sink service.storage",
     }.items()
 }
 

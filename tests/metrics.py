@@ -42,7 +42,7 @@ def exposed(directory: Path, catalogue: Catalogue) -> CollectorRegistry:
     rules = Rules(catalogue.limit)
     fold = CaseFold(
         journal,
-        lambda: Casebook(directory, rules),
+        lambda: Casebook.in_files(directory, rules),
         rules,
         fingerprint(catalogue, rules),
         clock=lambda: 0,

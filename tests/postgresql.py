@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from tests.broker import free_port
 from tests.gridgov import die_with_parent, until
 
@@ -23,7 +25,9 @@ class Postgresql:
     Its directory is its own: those of pytest are closed to whoever runs it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, primary: Postgresql | None = None) -> None:
+        """With `primary`, a streaming standby of it."""
+        self._primary = primary
         self.directory, self.port = Path(tempfile.mkdtemp(prefix="gridgov-postgresql-")), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._as: dict[str, Any] = {"user": NOBODY, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
@@ -77,7 +81,15 @@ class Postgresql:
         self.stop()
         shutil.rmtree(self.directory)
 
+    def promote(self) -> None:
+        """Be the primary from now on."""
+        with psycopg.connect(self.url) as connection:
+            assert connection.execute("SELECT pg_promote()").fetchone() == (True,)
+
     def _make(self, data: Path) -> None:
+        if self._primary is not None:
+            self._follow(self._primary, data)
+            return
         secret = self.directory / "password"
         secret.write_text(self.password, encoding="utf-8")
         if self._as:
@@ -89,9 +101,37 @@ class Postgresql:
         )
         assert made.returncode == 0, made.stderr.decode()
 
+    def _follow(self, primary: Postgresql, data: Path) -> None:
+        if self._as:
+            shutil.chown(self.directory, NOBODY)
+        where = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "sink"]
+        made = subprocess.run(
+            [program("pg_basebackup"), *where, "-D", str(data), "-R", "-X", "stream", "-c", "fast"],
+            env={"PGPASSWORD": self.password, "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            capture_output=True,
+            check=False,
+            **self._as,
+        )
+        assert made.returncode == 0, made.stderr.decode()
+
     def _answers(self) -> bool:
         ready = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(ready, check=False).returncode == 0
+
+
+def unordered(url: str) -> None:
+    """Take from a journal there what gives its seqs in the order of commits; for the controls."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        [(text,)] = connection.execute("SELECT pg_get_functiondef('gridgov.accept'::regproc)").fetchall()
+        for ours, loose in (
+            ("SELECT seq INTO before FROM head FOR UPDATE;", "SELECT nextval('gridgov.loose') - 1 INTO before;"),
+            ("UPDATE head", "used := 0; IF false THEN UPDATE head"),
+            ("INTO used;", "INTO used; END IF;"),
+        ):
+            assert ours in text
+            text = text.replace(ours, loose)
+        connection.execute("CREATE SEQUENCE gridgov.loose START 2")
+        connection.execute(text)
 
 
 def installed() -> bool:

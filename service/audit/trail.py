@@ -35,6 +35,7 @@ class What(StrEnum):
     KEY = "key"  # made, rotated, revoked
     REQUEUE = "requeue"
     SALVAGE = "salvage"
+    MOVE = "move"
     ERASE = "erase"
     REJECTS_VIEWED = "rejects_viewed"
     REJECTS_REPLAYED = "rejects_replayed"

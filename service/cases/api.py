@@ -22,7 +22,7 @@ from service.domain.view import view
 from service.intake.edge import Refusal, reply
 from service.intake.gate import Gate
 from service.intake.keys import Principal, Role
-from service.journal.sqlite import JournalMissing
+from service.journal.store import JournalMissing
 from service.ports import Feed
 
 log = logging.getLogger(__name__)

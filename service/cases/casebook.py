@@ -1,4 +1,4 @@
-"""The casebook: cases, outcomes, totals and the fold's cursor in one database file, changed together or not at all.
+"""The casebook: cases, outcomes, totals and the fold's cursor in one database, changed together or not at all.
 
 Written by the fold alone (`service.cases.fold`, in the relay's leader); read by whoever asks. Each row holds a case's
 whole state, and beside it, derived when it is saved, the few columns by which cases are looked for and counted.
@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from schemas import event
 from service.cases.changes import Changes, Item, named
 from service.cases.search import CaseIndex
 from service.domain.standards import Rules
-from service.journal.sqlite import RowRefused, Store
+from service.journal import sqlite
+from service.journal.store import RowRefused, Store
 from service.ports import Entry, JournalError
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 3
+VERSION = 3
 # What could not be worked in, as it came: a report, or (without sender and report_id) a case that is in the book.
 _ASIDE = """
 CREATE TABLE aside(
@@ -38,7 +39,7 @@ DROP TABLE senders;
 CREATE INDEX by_owner ON cases(owner, case_id);
 """
 _UPGRADES = {1: _ASIDE, 2: _OWNERS}
-_SCHEMA = f"""
+SCHEMA = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE totals(name TEXT, labels TEXT, n REAL NOT NULL, PRIMARY KEY(name, labels)) WITHOUT ROWID;
 CREATE TABLE cases(
@@ -68,13 +69,15 @@ T = TypeVar("T", bound=Item)
 
 
 class Casebook(CaseIndex):
-    """The casebook in `directory`, made there if it is missing and `make`. Every method may raise `JournalError`."""
+    """The casebook in `store`, which has the tables of `SCHEMA`. Every method may raise `JournalError`."""
 
-    def __init__(self, directory: Path, rules: Rules, *, make: bool = True) -> None:
-        self._store = Store(
-            directory, "cases", schema=_SCHEMA, version=SCHEMA_VERSION, upgrades=_UPGRADES, flush=True, make=make
-        )
-        self._rules = rules
+    def __init__(self, store: Store, rules: Rules) -> None:
+        self._store, self._rules = store, rules
+
+    @classmethod
+    def in_files(cls, directory: Path, rules: Rules, *, make: bool = True) -> Self:
+        """SQLite's in `directory`, made there if it is missing and `make`."""
+        return cls(files(directory, make=make), rules)
 
     def close(self) -> None:
         """Close the files."""
@@ -84,7 +87,7 @@ class Casebook(CaseIndex):
     def changing(self) -> Iterator[Changes]:
         """One transaction, flushed and in the file that others read: the fold then lets the journal drop rows."""
         with self._store.transaction() as db:
-            changes = Changes(db, self._rules)
+            changes = Changes(db, self._store, self._rules)
             yield changes
             changes.save()
         self.still_here()
@@ -144,7 +147,7 @@ class Casebook(CaseIndex):
         with self._store.transaction() as db:
             rows = db.execute(f"SELECT id, value FROM aside WHERE value IS NOT NULL AND {whose}", name).fetchall()
             for id_, value in rows:
-                db.execute("UPDATE aside SET value=? WHERE id=?", (event.erased(value), id_))  # type: ignore[arg-type]
+                db.execute("UPDATE aside SET value=? WHERE id=?", (event.erased(value), id_))
         self._store.scrub()
         return len(rows)
 
@@ -169,7 +172,7 @@ class Casebook(CaseIndex):
     def _alone(self, changes: Changes, item: T, work: Callable[[Changes, T], None]) -> None:
         try:
             with self._store.part() as db:
-                own = Changes(db, self._rules)
+                own = Changes(db, self._store, self._rules)
                 work(own, item)
                 own.save()
         except Exception as error:
@@ -177,6 +180,11 @@ class Casebook(CaseIndex):
                 raise
             changes.set_aside(item)
             log.error("set aside", extra={**named(item), "error": type(error).__name__, "at": _raised_at(error)})
+
+
+def files(directory: Path, *, make: bool = True) -> sqlite.Store:
+    """The casebook's file in `directory`, made there if it is missing and `make`."""
+    return sqlite.Store(directory, "cases", schema=SCHEMA, version=VERSION, upgrades=_UPGRADES, flush=True, make=make)
 
 
 def _its_own(error: Exception) -> bool:

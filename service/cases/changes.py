@@ -10,23 +10,25 @@ from schemas.words import Stage, Standard
 from service.cases.search import Labels
 from service.domain import case as domain
 from service.domain.standards import Assessment, Rules, horizon_ms
-from service.journal.sqlite import Db
+from service.journal.store import Db, Store
 from service.ports import Entry
 
-_COLUMNS = (
+COLUMNS = (
     *("case_id", "owner", "kind", "major", "category", "phase", "progress", "is_open", "supervision", "campaign"),
     *("campaign_phase", "reported_at", "approved", "reopenings", "arrival", "completion", "arrival_deadline"),
     *("arrival_soon", "completion_deadline", "completion_soon", "due", "touched_at", "stripped", "state"),
 )
 # Not INSERT OR REPLACE: an update touches only the indexes whose columns have changed.
 _SAVE = (
-    f"INSERT INTO cases({', '.join(_COLUMNS)}) VALUES({', '.join('?' * len(_COLUMNS))})"
-    f" ON CONFLICT(case_id) DO UPDATE SET {', '.join(f'{name}=excluded.{name}' for name in _COLUMNS[1:])}"
+    f"INSERT INTO cases({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
+    f" ON CONFLICT(case_id) DO UPDATE SET {', '.join(f'{name}=excluded.{name}' for name in COLUMNS[1:])}"
 )
 
-_STATES = "SELECT case_id, state FROM cases WHERE case_id IN (SELECT value FROM json_each(?))"
-_COUNT = "INSERT INTO totals VALUES(?1, ?2, ?3) ON CONFLICT(name, labels) DO UPDATE SET n=n+?3"
-_SET_ASIDE = f"INSERT OR IGNORE INTO aside({', '.join(Entry._fields)}) VALUES({', '.join('?' * len(Entry._fields))})"
+_STATES = "SELECT case_id, state FROM cases WHERE case_id IN ({listed})"
+_COUNT = "INSERT INTO totals VALUES(?, ?, ?) ON CONFLICT(name, labels) DO UPDATE SET n=totals.n+excluded.n"
+_REMEMBER = "INSERT INTO meta VALUES(?, ?) ON CONFLICT(key) DO UPDATE SET value=excluded.value"
+_MARKS = ", ".join("?" * len(Entry._fields))
+_SET_ASIDE = f"INSERT INTO aside({', '.join(Entry._fields)}) VALUES({_MARKS}) ON CONFLICT DO NOTHING"
 
 Item = Entry | str  # a report, or the id of a case
 
@@ -34,8 +36,8 @@ Item = Entry | str  # a report, or the id of a case
 class Changes:
     """What one transaction of the casebook will change. Cases read once stay at hand; all is written at its end."""
 
-    def __init__(self, db: Db, rules: Rules) -> None:
-        self._db, self._rules = db, rules
+    def __init__(self, db: Db, store: Store, rules: Rules) -> None:
+        self._db, self._store, self._rules = db, store, rules
         self._cases: dict[str, Assessment | None] = {}
         self._states: dict[str, bytes | None] = {}  # of cases that will be asked for
         self._changed: dict[str, bool] = {}  # case_id → whether it was stripped
@@ -56,8 +58,8 @@ class Changes:
         """Read their cases in one statement, not each when it is asked for."""
         case_ids = {_case_of(item) for item in items}
         self._states |= dict.fromkeys(case_ids)
-        for case_id, state in self._db.execute(_STATES, (orjson.dumps(list(case_ids)).decode(),)).fetchall():
-            self._states[str(case_id)] = state  # type: ignore[assignment]  # a blob
+        sql = _STATES.format(listed=self._store.LISTED)
+        self._states |= self._db.execute(sql, (orjson.dumps(list(case_ids)).decode(),)).fetchall()
 
     def put(self, assessed: Assessment, *, stripped: bool = False) -> None:
         """The case as it is from now on."""
@@ -88,7 +90,7 @@ class Changes:
         rows = (_row(case, stripped) for id_, stripped in self._changed.items() if (case := self._cases[id_]))
         self._db.executemany(_SAVE, rows)
         self._db.executemany(_COUNT, ((name, orjson.dumps(on).decode(), n) for (name, on), n in self._counts.items()))
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", self._meta.items())
+        self._db.executemany(_REMEMBER, ((key, self._store.memo(value)) for key, value in self._meta.items()))
 
     def _save_aside(self) -> None:
         for one in self._aside:
@@ -137,18 +139,18 @@ def _row(assessed: Assessment, stripped: bool) -> tuple[Any, ...]:
         assessed.category,
         case.phase,
         case.progress,
-        case.is_open,
+        int(case.is_open),
         case.supervision,
         campaign and campaign.name,
         campaign and campaign.phase,
         reported and reported.occurred_at,
-        case.approval is not None,
+        int(case.approval is not None),
         case.reopenings,
         *outcomes,
         *_deadline(assessed, Standard.ARRIVAL),
         *_deadline(assessed, Standard.COMPLETION),
         assessed.next_due_ms,
         max([fact.received_at for fact in case.facts]),
-        stripped,
+        int(stripped),
         orjson.dumps(domain.dump(case)),
     )

@@ -9,15 +9,15 @@ import orjson
 from schemas.words import Standard
 from service.domain import case as domain
 from service.domain.case import Case, Phase
-from service.journal.sqlite import Store
+from service.journal.store import Store
 
 Labels = tuple[str, ...]
 
 _SEARCHED = ("phase", "kind", "supervision", "campaign", "owner")
 _OPEN_PHASES = {*Phase} - {Phase.APPROVED, Phase.CANCELLED}
 _FIGURES = {
-    "reported": "1",
-    "approved": "approved",
+    "reported": "true",
+    "approved": "approved=1",
     "cancelled": "phase='cancelled'",
     "arrival_met": "arrival='met'",
     "arrival_breached": "arrival='breached'",
@@ -87,7 +87,7 @@ class CaseIndex:
                 conditions.append(f"{name}=?{len(bindings)}")
         asked = {what: getattr(wanted, what) for what in _RUNNING}
         conditions += [_either(what, value) for what, value in asked.items() if value is not None]
-        where = f"{_source(wanted)} WHERE {' AND '.join(conditions)}"
+        where = f"{self._source(wanted)} WHERE {' AND '.join(conditions)}"
         sql = f"SELECT case_id, state FROM {where} ORDER BY case_id LIMIT {limit:d}"
         return [Found._make(row) for row in self._store.read(sql, tuple(bindings))]
 
@@ -128,20 +128,20 @@ class CaseIndex:
                 conditions += f" AND {column}=?{len(bindings)}"
         names = ("campaign_phase", "kind", *_FIGURES)
         sums = ", ".join(f"COUNT(*) FILTER (WHERE {what})" for what in _FIGURES.values())
-        sql = f"SELECT campaign_phase, kind, {sums} FROM cases WHERE {conditions} GROUP BY 1, 2 ORDER BY 1 DESC, 2"
+        sql = f"SELECT campaign_phase, kind, {sums} FROM cases WHERE {conditions} GROUP BY 1, 2"
+        sql += " ORDER BY 1 DESC NULLS LAST, 2"
         return [dict(zip(names, row, strict=True)) for row in self._store.read(sql, tuple(bindings))]
+
+    def _source(self, wanted: Search) -> str:
+        """Where to look: whoever asks for something open must not wait for all that was closed in years."""
+        if wanted.phase in _OPEN_PHASES:
+            return self._store.among("cases", "by_phase")
+        if wanted.overdue or wanted.due_soon:
+            return self._store.among("cases", "open_in_order")
+        return "cases" if wanted.owner is None else self._store.among("cases", "by_owner")
 
     def _counts(self, sql: str, bindings: tuple[Any, ...] = ()) -> dict[Labels, int]:
         return {tuple(labels): n for *labels, n in self._store.read(sql, bindings)}
-
-
-def _source(wanted: Search) -> str:
-    """Where to look, and by what: whoever asks for something open must not wait for all that was closed in years."""
-    if wanted.phase in _OPEN_PHASES:
-        return "cases INDEXED BY by_phase"
-    if wanted.overdue or wanted.due_soon:
-        return "cases INDEXED BY open_in_order"
-    return "cases" if wanted.owner is None else "cases INDEXED BY by_owner"
 
 
 def _either(what: str, wanted: bool) -> str:

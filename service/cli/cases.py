@@ -21,8 +21,8 @@ from service.config import Config
 from service.domain.case import Phase
 from service.domain.standards import Rules
 from service.domain.view import view
-from service.journal.journal import SqliteJournal
-from service.journal.room import room
+from service.ports import Feed, JournalError
+from service.storage.storage import chosen
 
 WAIT_SECONDS = 10.0
 PAGE = 500
@@ -63,12 +63,13 @@ def cases(config: Config, *, overdue: bool, due_soon: bool, as_json: bool, **cho
 
 
 @contextmanager
-def opened(config: Config, rules: Rules) -> Iterator[tuple[Casebook, SqliteJournal]]:
-    """Casebook and journal of this machine, which must be there already."""
-    if not (config.data_dir / "journal.sqlite3").exists():
-        raise click.ClickException(f"no journal in {config.data_dir} (GRIDGOV_DATA_DIR)")
-    journal = SqliteJournal(config.data_dir, limit=room(config.data_dir, config.journal_limit))
-    casebook = Casebook(config.data_dir, rules)
+def opened(config: Config, rules: Rules) -> Iterator[tuple[Casebook, Feed]]:
+    """Casebook and journal, which must be there already."""
+    storage = chosen(config)
+    try:
+        journal, casebook = storage.looking(), storage.casebook(rules)
+    except JournalError as error:
+        raise click.ClickException(str(error)) from error
     try:
         yield casebook, journal
     finally:
@@ -76,7 +77,7 @@ def opened(config: Config, rules: Rules) -> Iterator[tuple[Casebook, SqliteJourn
         journal.close()
 
 
-def caught_up(casebook: Casebook, journal: SqliteJournal) -> bool:
+def caught_up(casebook: Casebook, journal: Feed) -> bool:
     """Wait, bounded, until the cases have every accepted report; say so on standard error when they do not."""
     end = time.monotonic() + WAIT_SECONDS
     last, _ = journal.marks()

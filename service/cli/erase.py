@@ -16,10 +16,11 @@ from service.cli.command import audited, configured, fail, note
 from service.cli.journal import opened_journal
 from service.config import Config
 from service.journal.erase import Erased
-from service.journal.sqlite import JournalMissing
+from service.journal.store import JournalMissing
 from service.journal.upkeep import set_aside
 from service.ports import JournalError, State
 from service.quarantine.store import Quarantine, exists
+from service.storage.storage import chosen
 
 
 @click.command()
@@ -39,7 +40,7 @@ def erase(config: Config, report: tuple[str, str] | None, case: str | None) -> N
     with opened_journal(config) as journal:
         found = journal.erase(what, *name)
         rules = rules_of(config, Catalogue.load(config.catalogue_dir))
-        aside = _erased("casebook", lambda: Casebook(config.data_dir, rules, make=False), what, name)
+        aside = _erased("casebook", lambda: chosen(config).casebook(rules, make=False), what, name)
     quarantine = partial(Quarantine, config.data_dir, limit=config.quarantine_limit)
     refused = _erased("quarantine", quarantine, what, name) if exists(config.data_dir) else 0
     note(reports=len(found), in_kafka=sum(_perhaps_in_kafka(one) for one in found))

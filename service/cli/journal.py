@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 import orjson
@@ -13,11 +13,13 @@ from schemas.times import format_time
 from service.audit.trail import What
 from service.cli.command import audited, configured, fail, note
 from service.config import Config
-from service.journal.journal import SqliteJournal
-from service.journal.room import room
+from service.consumer.database import masked
 from service.journal.salvage import salvage
+from service.journal.side import Journal
 from service.journal.upkeep import set_aside
 from service.ports import JournalError
+from service.storage.move import move, unused
+from service.storage.storage import chosen
 
 
 @click.group()
@@ -126,12 +128,47 @@ def journal_salvage(config: Config) -> None:
         click.echo("no journal was set aside", err=True)
 
 
-@contextmanager
-def opened_journal(config: Config) -> Iterator[SqliteJournal]:
-    """The journal of this machine, which must be there already; what goes wrong with it ends the command."""
-    if not (config.data_dir / "journal.sqlite3").exists():
-        fail(f"no journal in {config.data_dir} (GRIDGOV_DATA_DIR)")
+class Address:
+    """Where to move to; shown, also to the audit log, without its password."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __str__(self) -> str:
+        return masked(self.url)
+
+
+@journal.command("move")
+@click.option("--to", "to", type=Address, required=True, help="postgresql://…, or `files` for GRIDGOV_DATA_DIR.")
+@configured
+@audited(What.MOVE)
+def journal_move(config: Config, to: Address) -> None:
+    """Bring all that the journal and the casebook hold to an empty PostgreSQL, or back to files. Stop gridgov first.
+
+    Pending and parked reports, receipts, cases and totals stay what they are, under the same seqs and a new journal-id.
+    What was handed to Kafka and not acknowledged may reach consumers a second time, under the new id.
+    """
+    if to.url != "files" and not to.url.startswith(("postgresql://", "postgres://")):
+        raise click.UsageError("--to is postgresql://… or files")
+    target = replace(config, journal=None if to.url == "files" else to.url)
+    if target.journal == config.journal:
+        fail("it is there already")
     try:
-        yield SqliteJournal(config.data_dir, limit=room(config.data_dir, config.journal_limit))
+        with unused(config.data_dir):
+            chosen(config).looking().close()
+            where, moved = move(chosen(config).place(), chosen(target).place())
+    except JournalError as error:
+        fail(f"not moved: {error}")
+    note(moved=moved)
+    for table, rows in moved.items():
+        click.echo(f"{table:12} {rows}")
+    click.echo(f"moved; what was there is kept as {where}. Now set GRIDGOV_JOURNAL={to if target.journal else ''}")
+
+
+@contextmanager
+def opened_journal(config: Config) -> Iterator[Journal]:
+    """The journal, which must be there already; what goes wrong with it ends the command."""
+    try:
+        yield chosen(config).looking()
     except JournalError as error:
         fail(f"journal: {error}")

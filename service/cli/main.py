@@ -8,6 +8,7 @@ import click
 from service import config as configuration
 from service.cli.command import configured
 from service.config import Config
+from service.ports import JournalError
 from service.version import VERSION
 
 _ALIKE = (
@@ -55,8 +56,8 @@ def main() -> None:
 
 @main.command("config")
 @configured
-def show_config(config: Config) -> None:  # noqa: ARG001 - having one proves that the options are right
-    """Show every option: its name in the environment, value, default, unit and meaning."""
+def show_config(config: Config) -> None:
+    """Show every option: its name in the environment, value, default, unit and meaning; and what a 202 means."""
     for option in configuration.options():
         name, default = configuration.env_name(option), option.metadata["default"]
         value = os.environ.get(name, default).strip()
@@ -65,3 +66,13 @@ def show_config(config: Config) -> None:  # noqa: ARG001 - having one proves tha
         changed = click.style(f"{name}={value}", bold=value != default)
         unit = f" [{option.metadata['unit']}]" if option.metadata["unit"] else ""
         click.echo(f"{changed}\n    {option.metadata['doc']}{unit}; default {default or 'none'}")
+    click.echo(f"\na report is accepted (202) once it is {_promise(config)}")
+
+
+def _promise(config: Config) -> str:
+    from service.storage.storage import chosen  # noqa: PLC0415 - the other commands need not wait for it
+
+    try:
+        return chosen(config).promise()
+    except JournalError as error:
+        return f"in PostgreSQL, which cannot say now what that means: {error}"

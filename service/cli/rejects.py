@@ -19,7 +19,7 @@ from service.domain.meaning import Flag
 from service.intake.accept import Intake, Refused
 from service.intake.keys import LOCAL, Keys, KeysError, Principal, Role
 from service.intake.policies import Policies
-from service.journal.journal import SqliteJournal
+from service.journal.side import Journal
 from service.metrics import web_metrics
 from service.ports import Conflict, JournalError, JournalFull, Message, Receipt
 from service.quarantine.store import Kept, Quarantine, columns, exists
@@ -131,7 +131,7 @@ def _known(receipt: Receipt) -> str:
 class _Straight:
     """Appends without a queue."""
 
-    def __init__(self, journal: SqliteJournal) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def submit(self, messages: Sequence[Message]) -> list[Receipt | Conflict]:
@@ -141,7 +141,7 @@ class _Straight:
         return answers
 
 
-def _intake(config: Config, catalogue: Catalogue, journal: SqliteJournal) -> Intake:
+def _intake(config: Config, catalogue: Catalogue, journal: Journal) -> Intake:
     metrics = web_metrics(  # that nobody scrapes
         CollectorRegistry(),
         routes=[],

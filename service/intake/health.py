@@ -1,13 +1,11 @@
 """Whether the web process can do its work, and what of the rest it should mention. Nothing outside is asked."""
 
 import time
-from pathlib import Path
-from typing import Protocol
-
-import orjson
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from service.ops import HANG_SECONDS, Health, Readiness
-from service.ports import Fill, JournalError, JournalFull
+from service.ports import Fill, JournalError, JournalFull, JournalUnavailable
 
 SLOW_SECONDS = 5  # a write that takes longer is one that no client waits for
 PULSE_SECONDS = 10  # a relay's file older than this: it is not running, or hangs
@@ -51,10 +49,10 @@ class Keys(Protocol):
 
 
 class WebHealth:
-    """Reads the journal and the relay's pulse file in `directory`."""
+    """Reads the journal; `heard` gives what the relay's last pulse told, or raises."""
 
-    def __init__(self, journal: Journal, writer: Writer, directory: Path, keys: Keys) -> None:
-        self._journal, self._writer, self._keys, self._pulse = journal, writer, keys, directory / "relay.json"
+    def __init__(self, journal: Journal, writer: Writer, heard: Callable[[], Any], keys: Keys) -> None:
+        self._journal, self._writer, self._keys, self._heard = journal, writer, keys, heard
 
     def alive(self) -> bool:
         """Whether this process can still write at all."""
@@ -68,6 +66,8 @@ class WebHealth:
             return Readiness(Health.UNREADY, ("journal_unavailable",))
         try:
             fill = self._journal.fill()
+        except JournalUnavailable:  # a server that is away can be neither read nor written
+            return Readiness(Health.UNREADY, ("journal_unavailable",))
         except JournalError:
             return Readiness(Health.UNREADY, ("journal_unreadable",))
         if fill.scarce:  # others have filled the disk; nobody need post first to be told
@@ -85,10 +85,10 @@ class WebHealth:
 
     def _around(self) -> list[str]:
         try:
-            pulse = orjson.loads(self._pulse.read_bytes())
+            pulse = self._heard()
             if time.time() - pulse["at"] / 1000 > PULSE_SECONDS:
                 return ["relay_silent"]
             reasons = [] if pulse["connected"] else ["kafka_unreachable"]
             return reasons + [f"topic_{why}:{name}" for name, why in sorted(pulse["paused"].items())]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or one of another version
+        except (JournalError, OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or a strange one
             return ["relay_silent"]

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 from schemas import event
 from service.journal.file import JournalFile
-from service.journal.sqlite import Db
+from service.journal.store import Db
 from service.ports import State
 
-_FOUND = """
-SELECT r.seq, r.sender, r.report_id, r.case_id, r.topic, s.partition, s.offset, s.settled_at, r.seq<=t.handed,
+FOUND = """
+SELECT r.seq, r.sender, r.report_id, r.case_id, r.topic, s.partition, s."offset", s.settled_at, r.seq<=t.handed,
   EXISTS (SELECT 1 FROM parked p WHERE p.seq=r.seq)
 FROM receipts r LEFT JOIN settlements s USING(seq) LEFT JOIN topics t ON t.name=r.topic
 """
-_WHOSE = {"case": "WHERE case_id=?", "report": "WHERE sender=? AND report_id=?"}
+WHOSE = {"case": "WHERE case_id=?", "report": "WHERE sender=? AND report_id=?"}
 
 
 class Erased(NamedTuple):
@@ -50,14 +50,15 @@ class Eraser(JournalFile):
         """
         self._store.overwrite_freed()
         with self._store.transaction() as db:
-            found = [Erased._make(row) for row in db.execute(f"{_FOUND} {_WHOSE[what]}", name).fetchall()]
+            found = [Erased._make(row) for row in db.execute(f"{FOUND} {WHOSE[what]}", name).fetchall()]
             for table in ("messages", "parked"):
-                _rewrite(db, table, _WHOSE[what], name)
+                rewrite(db, table, what, name)
         self._store.scrub()
         return found
 
 
-def _rewrite(db: Db, table: str, whose: str, name: tuple[str, ...]) -> None:
-    rows: list[tuple[Any, ...]] = db.execute(f"SELECT seq, value FROM {table} {whose}", name).fetchall()
+def rewrite(db: Db, table: str, what: str, name: tuple[str, ...]) -> None:
+    """Take the text out of these messages of one table."""
+    rows: list[tuple[Any, ...]] = db.execute(f"SELECT seq, value FROM {table} {WHOSE[what]}", name).fetchall()
     for seq, value in rows:
         db.execute(f"UPDATE {table} SET value=? WHERE seq=?", (event.erased(value), seq))

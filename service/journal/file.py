@@ -39,6 +39,11 @@ class JournalFile:
         self.room = Marks(directory, limit)
 
     @property
+    def store(self) -> Store:
+        """The file itself."""
+        return self._store
+
+    @property
     def closed_to_new(self) -> bool:
         """Whether new reports are refused for want of room, as of the last write."""
         return self.room.closed

@@ -6,10 +6,9 @@ from typing import Any
 import orjson
 
 from service.journal.file import JournalFile, count
+from service.journal.receipts import Answers, accepted, receipt_of, repeat
 from service.journal.sqlite import Db
-from service.ports import Conflict, JournalFull, Message, Receipt, State
-
-Answers = list[Receipt | Conflict]
+from service.ports import Conflict, JournalFull, Message, Receipt
 
 # A whole group in two statements. SQLite is entered once for each, not once for each row: at every return Python's lock
 # would go to one of the many threads that wait for it, and be long in coming back. The texts come as one JSON array,
@@ -60,7 +59,7 @@ class Inbox(JournalFile):
     def receipt(self, sender: str, report_id: str) -> Receipt | None:
         """See `ports.Inbox.receipt`."""
         rows = self._store.read(_RECEIPT, (sender, report_id))
-        return _receipt(rows[0]) if rows else None
+        return receipt_of(rows[0]) if rows else None
 
     def _append_new(self, submissions: Sequence[Sequence[Message]]) -> list[Answers | JournalFull]:
         """The ordinary case, all of it new, in a handful of statements. Raises `_Repeats` when it is not so."""
@@ -76,28 +75,28 @@ class Inbox(JournalFile):
             db.execute(_KEEP, packed)
             count(db, accepted=len(messages))
             self.still_here()
-        return [[_accepted(message) for message in submission] for submission in submissions]
+        return [[accepted(message) for message in submission] for submission in submissions]
 
     def _append_one_by_one(self, submissions: Sequence[Sequence[Message]]) -> list[Answers | JournalFull]:
         answers: list[Answers | JournalFull] = []
         with self._store.transaction() as db:  # leaving it is the flush that a 202 stands for
             full = self.room.look(db)
-            accepted = 0
+            new = 0
             for submission in submissions:
                 if full and any(known(db, message) is None for message in submission):
                     answers.append(self.room.full)
                     continue
                 rows = [append(db, message) for message in submission]
-                accepted += sum(isinstance(row, Receipt) and not row.duplicate for row in rows)
+                new += sum(isinstance(row, Receipt) and not row.duplicate for row in rows)
                 answers.append(rows)
-            count(db, accepted=accepted)
+            count(db, accepted=new)
             self.still_here()
         return answers
 
     def _repeated(self, submission: Sequence[Message]) -> Answers | None:
         """The answers to a submission that holds nothing new; None when it does."""
         found = [(m, self._store.read(_RECEIPT, (m.sender, m.report_id))) for m in submission]
-        return [_repeat(m, rows[0]) for m, rows in found] if all(rows for _, rows in found) else None
+        return [repeat(m, rows[0]) for m, rows in found] if all(rows for _, rows in found) else None
 
 
 def _packed(messages: Sequence[Message]) -> tuple[str, bytes]:
@@ -123,7 +122,7 @@ def append(db: Db, m: Message) -> Receipt | Conflict:
     """Append one message, unless its id is known."""
     row = known(db, m)
     if row is not None:
-        return _repeat(m, row)
+        return repeat(m, row)
     db.execute(
         "INSERT INTO messages(topic, case_id, headers, value, received_at, attempt, sender, report_id, fact)"
         " VALUES(?, ?, ?, ?, ?, 1, ?, ?, ?)",
@@ -134,28 +133,4 @@ def append(db: Db, m: Message) -> Receipt | Conflict:
         "INSERT INTO receipts VALUES(?, ?, ?, ?, ?, ?, ?)",
         (seq, m.sender, m.report_id, m.fingerprint, m.case_id, m.topic, m.received_at),
     )
-    return _accepted(m)
-
-
-def _accepted(m: Message) -> Receipt:
-    return Receipt(m.report_id, m.case_id, m.topic, m.received_at, State.PENDING)
-
-
-def _repeat(m: Message, row: Sequence[Any]) -> Receipt | Conflict:
-    return _receipt(row)._replace(duplicate=True) if row[0] == m.fingerprint else Conflict(m.report_id)
-
-
-def _receipt(row: Sequence[Any]) -> Receipt:
-    _, report_id, case_id, topic, received_at, partition, offset, settled_at, reason = row
-    kept = State.PARKED if reason is not None else State.PENDING
-    return Receipt(
-        report_id=report_id,
-        case_id=case_id,
-        topic=topic,
-        received_at=received_at,
-        state=kept if settled_at is None else State.SETTLED,
-        partition=partition,
-        offset=offset,
-        settled_at=settled_at,
-        reason=reason,
-    )
+    return accepted(m)

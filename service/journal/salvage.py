@@ -15,7 +15,7 @@ from schemas import event
 from service.files import flush_directory, one_at_a_time
 from service.journal.journal import SqliteJournal
 from service.journal.sqlite import JournalCorrupt, columns_of, rows_of
-from service.ports import Conflict, JournalError, JournalFull, Message
+from service.ports import Conflict, Inbox, JournalError, JournalFull, Message
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Salvaged:
     damaged: int = 0
 
 
-def salvage(aside: Path, journal: SqliteJournal) -> Salvaged:
+def salvage(aside: Path, journal: Inbox) -> Salvaged:
     """Accept again every readable message that Kafka had not acknowledged.
 
     Messages keep their report_id and get a new seq. Safe to repeat. Raises `JournalError` when the new journal fails.

@@ -12,6 +12,7 @@ from typing import Any
 
 import apsw
 
+from service.journal.store import JournalMissing, RowRefused
 from service.ports import JournalBroken, JournalError, JournalFull, JournalUnavailable
 
 log = logging.getLogger(__name__)
@@ -29,14 +30,6 @@ Db = apsw.Connection
 
 class JournalCorrupt(JournalBroken):
     """The file itself is damaged: it will not be better after a restart, as after an I/O error it may."""
-
-
-class RowRefused(JournalBroken):
-    """SQLite will not have this row, in whatever file."""
-
-
-class JournalMissing(JournalUnavailable):
-    """There is no file in this one's place."""
 
 
 def mapped(error: apsw.Error) -> JournalError:
@@ -67,6 +60,8 @@ class Store:
     A commit copies the WAL into the file once it has `wal_pages`, and everybody waits for that; not where somebody
     calls `checkpoint` sooner.
     """
+
+    LISTED = "SELECT value FROM json_each(?)"
 
     def __init__(
         self,
@@ -102,6 +97,14 @@ class Store:
         except BaseException as error:
             os.close(self._lock_fd)
             raise (mapped(error) if isinstance(error, apsw.Error) else error) from error
+
+    def among(self, table: str, index: str) -> str:
+        """See `Store.among` of `service.journal.store`."""
+        return f"{table} INDEXED BY {index}"
+
+    def memo(self, value: int | str) -> int | str:
+        """A value as it is: a column without a type takes both."""
+        return value
 
     @contextmanager
     def transaction(self) -> Iterator[Db]:

@@ -1,14 +1,14 @@
 """Whether the relay can do its work, and what of the rest it should mention. Nothing outside is asked."""
 
 from service.ops import HANG_SECONDS, Health, Readiness
-from service.relay.leadership import Leadership
+from service.relay.leadership import Leader
 from service.relay.pulse import Pulse
 
 
 class RelayHealth:
     """A standby is as ready as a leader: it has nothing to do yet."""
 
-    def __init__(self, leadership: Leadership, pulse: Pulse) -> None:
+    def __init__(self, leadership: Leader, pulse: Pulse) -> None:
         self._leadership, self._pulse = leadership, pulse
 
     def alive(self) -> bool:

@@ -5,12 +5,24 @@ import logging
 import os
 import threading
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client import Gauge
 
 log = logging.getLogger(__name__)
 
 STANDBY_SECONDS = 0.25
+
+
+class Leader(Protocol):
+    """What makes one relay of many the leader."""
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process is."""
+
+    def wait(self, stop: threading.Event) -> bool:
+        """Stand by until this process leads; False when asked to stop before that."""
 
 
 class Leadership:

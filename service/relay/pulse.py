@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -12,14 +13,19 @@ from service.ports import Clock, PauseReason
 
 log = logging.getLogger(__name__)
 
+FILE = "relay.json"
 PULSELESS_SECONDS = 15.0
 
 
 class Pulse:
-    """Tells the other processes, through a small file beside the journal, that the relay lives and how it fares."""
+    """Tells the other processes, through a small file in `directory`, that the relay lives and how it fares.
 
-    def __init__(self, directory: Path, clock: Clock) -> None:
-        self._path, self._clock = directory / "relay.json", clock
+    `tell` is for those on other machines.
+    """
+
+    def __init__(self, directory: Path, clock: Clock, tell: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path, self._clock, self._tell = directory / FILE, clock, tell
         self._next = 0.0
         self._last = clock.monotonic()
         self.connected = False
@@ -43,12 +49,18 @@ class Pulse:
             log.warning("pulse not written", extra={"error": str(error)})
             with suppress(OSError):
                 os.utime(self._path)
+        self._tell(status)
 
     def _write(self, status: bytes) -> None:
         draft = self._path.with_suffix(".new")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(status)
         draft.replace(self._path)
+
+
+def heard(directory: Path) -> Any:
+    """What the last pulse in `directory` told. Raises OSError or ValueError when there is none."""
+    return orjson.loads((directory / FILE).read_bytes())
 
 
 class Listener:
@@ -58,7 +70,7 @@ class Listener:
     """
 
     def __init__(self, directory: Path, clock: Clock) -> None:
-        self._path, self._clock = directory / "relay.json", clock
+        self._path, self._clock = directory / FILE, clock
         self._heard: tuple[int, float] | None = None  # the file's time stamp, and when it was first seen
 
     def pulseless(self) -> bool:

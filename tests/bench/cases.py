@@ -87,7 +87,7 @@ def closed_cases(count: int) -> Iterator[Case]:
 
 def fill(directory: Path, cases: Iterator[Case]) -> float:
     """Save them; the seconds it took."""
-    started, book = time.perf_counter(), Casebook(directory, RULES)
+    started, book = time.perf_counter(), Casebook.in_files(directory, RULES)
     while some := list(islice(cases, TOGETHER)):
         with book.changing() as page:
             for case in some:
@@ -104,7 +104,7 @@ class Desk:
         self.journal = SqliteJournal(directory, limit=1 << 32)
         self.fold = CaseFold(
             self.journal,
-            lambda: Casebook(directory, RULES),
+            lambda: Casebook.in_files(directory, RULES),
             RULES,
             "bench",
             clock=lambda: self.now,

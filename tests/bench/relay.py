@@ -152,7 +152,7 @@ def round_of(load: str, count: int, kafka: str | None, *, profile: bool) -> tupl
         rules, stop, wake = rules_of(configuration.load({}), CATALOGUE), threading.Event(), threading.Event()
         fold = CaseFold(
             journal,
-            lambda: Casebook(directory, rules),
+            lambda: Casebook.in_files(directory, rules),
             rules,
             fingerprint(CATALOGUE, rules),
             clock=lambda: int(time.time() * 1000),

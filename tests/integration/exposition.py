@@ -226,7 +226,12 @@ def scraped(day: Day, directory: Path, *, since: int = START, away: Span = KAFKA
     clock, recorder = Clock(START - 24 * HOUR), Recorder()
     journal = SqliteJournal(directory, limit=1 << 28, flush=False)
     fold = CaseFold(
-        journal, lambda: Casebook(directory, rules), rules, "day", clock=clock.ms, strip_after_ms=90 * 24 * HOUR * 1000
+        journal,
+        lambda: Casebook.in_files(directory, rules),
+        rules,
+        "day",
+        clock=clock.ms,
+        strip_after_ms=90 * 24 * HOUR * 1000,
     )
     first, second = RelayProcess(catalogue, away), RelayProcess(catalogue, away)
     web, leader, sub_centre = Web(catalogue, journal, clock), first, SubCentre()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from service.cases.search import Labels
 from service.domain.case import Case, Fact, Outcome
 from service.domain.standards import Assessment, Rules, Transition
 from service.journal.journal import SqliteJournal
+from service.journal.side import Journal
 from service.ports import Conflict, Delivery, JournalFull, Message, Receipt
 from tests.unit.case_stories import RULES, T0
 from tests.unit.messages import message
@@ -47,16 +48,21 @@ class Desk:
 
     def open(self) -> None:
         """Start, as a relay that has become the leader."""
-        self.journal = SqliteJournal(self.directory, limit=1 << 28, flush=False)
+        self.journal, casebook = self.stores()
         self.fold = CaseFold(
             self.journal,
-            lambda: Casebook(self.directory, self.rules),
+            casebook,
             self.rules,
             self.rules_id,
             clock=lambda: self.now,
             strip_after_ms=KEEP_MS,
         )
         self.fold.open()
+
+    def stores(self) -> tuple[Journal, Callable[[], Casebook]]:
+        """A journal and a casebook, as they were left."""
+        journal = SqliteJournal(self.directory, limit=1 << 28, flush=False)
+        return journal, lambda: Casebook.in_files(self.directory, self.rules)
 
     @property
     def directory(self) -> Path:

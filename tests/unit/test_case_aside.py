@@ -16,6 +16,7 @@ from service.cases.fold import CaseFold
 from service.cases.search import Search
 from service.domain.case import Case, Fact, essence
 from service.domain.standards import Rules
+from service.journal.sqlite import Store
 from service.ports import JournalBroken, JournalFull
 from tests.unit.case_desk import KEEP_MS, Desk, hurried, steps
 from tests.unit.case_stories import RULES, STALL, T0, live, ms, told
@@ -287,7 +288,9 @@ def test_for_what_is_wrong_with_file_or_machine_no_case_is_set_aside(desk: Desk,
 def test_a_full_disk_met_while_one_is_sought_is_a_full_disk(desk: Desk) -> None:
     desk.journal.append([[message("r", case_id="bad", value=b"{")]])
     desk.accept(*story("good"))
-    db = desk.book._store._db
+    store = desk.book._store
+    assert isinstance(store, Store)
+    db = store._db
     db.pragma("max_page_count", db.pragma("page_count"))
     for n in range(400):
         desk.accept(*story(f"more-{n}"))

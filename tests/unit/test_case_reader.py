@@ -48,7 +48,7 @@ def desk() -> Iterator[Desk]:
 def reader(desk: Desk, opened: Callable[[], None] = lambda: None) -> CaseReader:
     def open_casebook() -> Casebook:
         opened()
-        return Casebook(desk.directory, RULES, make=False)
+        return Casebook.in_files(desk.directory, RULES, make=False)
 
     return CaseReader(open_casebook, desk.journal, RULES)
 

@@ -397,7 +397,7 @@ def test_a_casebook_that_cannot_be_opened_is_tried_again(tmp_path: Path, monkeyp
     def book() -> Casebook:
         if faults:
             raise faults.pop()
-        return Casebook(tmp_path, RULES)
+        return Casebook.in_files(tmp_path, RULES)
 
     fold, stop = CaseFold(journal, book, RULES, "one", clock=lambda: T0, strip_after_ms=1), threading.Event()
     fold.start(stop)
@@ -417,7 +417,7 @@ def test_a_casebook_that_finds_the_disk_full_is_given_the_ballast(tmp_path: Path
     def book() -> Casebook:
         if ballast.exists():
             raise JournalFull("disk full")
-        return Casebook(tmp_path, RULES)
+        return Casebook.in_files(tmp_path, RULES)
 
     relieve = Ballast(tmp_path).release
     fold = CaseFold(journal, book, RULES, "one", clock=lambda: T0, strip_after_ms=1, relieve=relieve)

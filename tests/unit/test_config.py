@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.app import checked
 from service.config import Config, ConfigError, env_name, is_loopback, load, options
 
 
@@ -198,3 +199,12 @@ def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         load({}).port = 1  # type: ignore[misc]
     assert isinstance(load({}), Config)
+
+
+def test_what_is_no_address_of_a_postgresql_is_told_without_its_password(tmp_path: Path) -> None:
+    for url in ("mysql://u:geheim@h/d", "postgresql://u:geheim@h/d?nothing=1"):
+        env = {"GRIDGOV_JOURNAL": url, "GRIDGOV_DATA_DIR": str(tmp_path), "GRIDGOV_ALLOW_VOLATILE": "yes"}
+        with pytest.raises(ConfigError) as error:
+            checked(load(env))
+        assert "GRIDGOV_JOURNAL" in str(error.value)
+        assert "geheim" not in str(error.value)

@@ -127,7 +127,7 @@ def test_the_command_tells_where_else_it_is_and_the_audit_log_that_it_was_done(
 
 
 def test_what_the_casebook_set_aside_is_erased_too(tmp_path: Path) -> None:
-    casebook = Casebook(tmp_path, RULES)
+    casebook = Casebook.in_files(tmp_path, RULES)
     with casebook.changing() as changes:
         changes.set_aside(Entry(1, "c", 1, "platform", "r-1", None, message(1).value))
     assert TEXT.encode() in files(tmp_path)

@@ -13,11 +13,12 @@ from prometheus_client import CollectorRegistry
 from service.intake.health import SLOW_SECONDS, WebHealth
 from service.journal.journal import SqliteJournal
 from service.ops import HANG_SECONDS, Health, Readiness, blueprint
+from service.relay.pulse import heard
 
 
 def health(journal: SqliteJournal, directory: Path, **writer: Any) -> WebHealth:
     told = {"error": None, "alive": True, "busy_seconds": 0.0, **writer}
-    return WebHealth(journal, SimpleNamespace(**told), directory, SimpleNamespace(problem=None))
+    return WebHealth(journal, SimpleNamespace(**told), lambda: heard(directory), SimpleNamespace(problem=None))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import apsw
 import pytest
 
 from service.journal.journal import SqliteJournal
+from service.journal.side import Journal
 from service.ports import (
+    EVERYTHING,
     Conflict,
     Delivery,
     JournalFull,
@@ -33,23 +35,23 @@ def journal(tmp_path: Path) -> Iterator[SqliteJournal]:
     made.close()
 
 
-def append(journal: SqliteJournal, *messages: Message) -> list[Receipt | Conflict]:
+def append(journal: Journal, *messages: Message) -> list[Receipt | Conflict]:
     """The answers to one submission that is taken."""
     [answers] = journal.append([messages])
     assert not isinstance(answers, JournalFull)
     return answers
 
 
-def everything(journal: SqliteJournal, topic: str = "topic-a") -> list[Pending]:
+def everything(journal: Journal, topic: str = "topic-a") -> list[Pending]:
     return journal.pending(topic, 0, 100_000)
 
 
-def seqs(journal: SqliteJournal, topic: str = "topic-a") -> list[int]:
+def seqs(journal: Journal, topic: str = "topic-a") -> list[int]:
     return [one.seq for one in everything(journal, topic)]
 
 
-def settle(journal: SqliteJournal, *numbers: int) -> None:
-    journal.hand_over({}, [Delivery(seq, 2, seq + 100, NOW + 5) for seq in numbers])
+def settle(journal: Journal, *numbers: int) -> None:
+    journal.hand_over({}, [Delivery(seq, 2, seq + 100, NOW + 5) for seq in numbers], EVERYTHING)
 
 
 def kind(answer: Receipt | Conflict) -> str:

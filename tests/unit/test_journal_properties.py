@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from service.journal.journal import SqliteJournal
+from service.journal.side import Journal
 from service.ports import Delivery, Message, ParkReason, State, Totals
 from tests.unit.messages import NOW, message
 from tests.unit.test_journal import LIMIT, everything, kind
@@ -65,8 +66,12 @@ class JournalMachine(RuleBasedStateMachine):
     @initialize()
     def make(self) -> None:
         self.place = tempfile.TemporaryDirectory()
-        self.journal = SqliteJournal(Path(self.place.name), limit=LIMIT, flush=False)
+        self.open()
         self.model = Model()
+
+    def open(self) -> None:
+        """The journal, as it was left."""
+        self.journal: Journal = SqliteJournal(Path(self.place.name), limit=LIMIT, flush=False)
 
     def teardown(self) -> None:
         self.journal.close()
@@ -152,7 +157,7 @@ class JournalMachine(RuleBasedStateMachine):
         if tidy:
             self.journal.tidy()
         self.journal.close()
-        self.journal = SqliteJournal(Path(self.place.name), limit=LIMIT, flush=False)
+        self.open()
 
     @invariant()
     def the_ledger_is_exact(self) -> None:

@@ -56,7 +56,7 @@ def fold(journal: SqliteJournal, directory: Path) -> list[object]:
     rules = rules_of(config.load({"GRIDGOV_DATA_DIR": str(directory)}), catalogue)
     made = CaseFold(
         journal,
-        lambda: Casebook(directory, rules),
+        lambda: Casebook.in_files(directory, rules),
         rules,
         fingerprint(catalogue, rules),
         clock=lambda: NOW + 1,
@@ -155,7 +155,7 @@ def test_cases_of_the_time_when_they_were_nobodys_are_those_of_who_reported_them
         "never-reported": [("other", "finished@50/60"), ("hotline", "arrived@30/40")],
         "one": [("platform", "reported@0"), ("platform", "arrived@60")],
     }
-    book = Casebook(tmp_path, RULES)
+    book = Casebook.in_files(tmp_path, RULES)
     with book.changing() as changes:
         for case_id, words in told.items():
             facts = [fact(word, n, "repair")._replace(case_id=case_id) for n, (_, word) in enumerate(words)]
@@ -165,7 +165,7 @@ def test_cases_of_the_time_when_they_were_nobodys_are_those_of_who_reported_them
     with closing(sqlite3.connect(tmp_path / "cases.sqlite3")) as db:
         db.executescript(OLDER)
 
-    book = Casebook(tmp_path, RULES)
+    book = Casebook.in_files(tmp_path, RULES)
 
     owners = {"noted-first": "platform", "never-reported": "hotline", "one": "platform"}
     for case_id, owner in owners.items():

@@ -1,0 +1,320 @@
+"""How gridgov uses PostgreSQL: connections that notice when nobody is there, one round trip a write. Only here, and in
+`service.consumer`, is psycopg known."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from queue import Empty, LifoQueue
+from typing import Any, cast
+
+import orjson
+import psycopg
+from psycopg import conninfo
+from psycopg.errors import Diagnostic
+
+from service.journal.postgresql import arrays
+from service.journal.postgresql.dialect import numbered
+from service.journal.store import RowRefused
+from service.ports import JournalBroken, JournalError, JournalFull, JournalUnavailable
+
+log = logging.getLogger(__name__)
+
+NAME, LEADER = "gridgov", "gridgov leader"  # what the server calls our sessions
+SCHEMA = "gridgov"  # where our tables are, in whatever database
+MOST_READERS = 4  # of a process at the same time; the others wait
+DEPOSED = "GG001"  # the SQLSTATE of our own: another leads
+# Who is gone without a word is noticed by either side: by us within the time that a request waits, by the server
+# before a standby has to wait for what it left behind.
+ALIVE = {
+    "connect_timeout": 3,
+    "keepalives_idle": 3,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 8000,
+    "target_session_attrs": "read-write",  # of several hosts, the one that takes writes
+}
+_SESSION = f"""
+SET search_path={SCHEMA};
+SET default_transaction_isolation='read committed';
+SET idle_in_transaction_session_timeout='5s';
+SET lock_timeout='8s';
+SET tcp_keepalives_idle=3; SET tcp_keepalives_interval=2; SET tcp_keepalives_count=3; SET tcp_user_timeout=8000;
+SET client_min_messages=warning;
+SET enable_seqscan=off; SET enable_hashjoin=off; SET enable_mergejoin=off; SET plan_cache_mode=force_generic_plan;
+SET jit=off
+"""  # a plan made while a table was empty is kept, and shall be one for a full table; none is worth compiling
+_MAKING = 0x67726964676F7601  # the advisory lock of whoever makes the tables
+_PASSING = ("08", "40", "53", "55", "57", "58", "25", "28", "3D", "42501")  # classes that another try may find better
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class Deposed(JournalBroken):
+    """Another relay leads: whatever this one wanted to write is not written."""
+
+
+def mapped(error: psycopg.Error) -> JournalError:
+    """Ours for PostgreSQL's: what the caller may do about it.
+
+    Nothing but a row, or a statement of ours that is wrong, stays wrong: the server is mended without us, and only then
+    is there any use in going on.
+    """
+    text, state = f"{type(error).__name__}: {str(error).strip()}", error.sqlstate or ""
+    if state == DEPOSED:
+        return Deposed("another relay leads")
+    if state == "53100":
+        return JournalFull(text)
+    if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
+        return RowRefused(text)
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or state.startswith(_PASSING):
+        return JournalUnavailable(text)
+    return JournalBroken(text)
+
+
+def understood(url: str) -> bool:
+    """Whether it is the address of a PostgreSQL."""
+    try:
+        conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        return False
+    return True
+
+
+@contextmanager
+def ours() -> Iterator[None]:
+    """What psycopg raises inside comes out as ours."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise mapped(error) from error
+
+
+def kept(settings: Mapping[str, str]) -> str:
+    """What an accepted report means on a server with these settings. Raises `JournalBroken` when that is nothing."""
+    commit, standbys = settings["synchronous_commit"], settings["synchronous_standby_names"]
+    if commit == "off" or settings["fsync"] == "off":
+        raise JournalBroken(
+            f"synchronous_commit={commit}, fsync={settings['fsync']}: this PostgreSQL would forget accepted reports;"
+            " neither may be off (ALTER ROLE … SET synchronous_commit=on)"
+        )
+    told = f"synchronous_commit={commit}, synchronous_standby_names='{standbys}'"
+    return f"flushed by the primary{_also(commit) if standbys else ' alone'} ({told})"
+
+
+def _also(commit: str) -> str:
+    return {
+        "local": " alone",
+        "remote_write": " and written, not flushed, by its synchronous standbys",
+        "remote_apply": " and flushed and applied by its synchronous standbys",
+    }.get(commit, " and by its synchronous standbys")
+
+
+class Server:
+    """One PostgreSQL, its connections made when they are needed and anew after they broke.
+
+    The tables are made with the first one, in a schema of their own. `fence` comes first in every transaction, and
+    raises when this process may not write. It keeps the casebook as `service.journal.store.Store` says. Every method
+    may raise `JournalError`.
+    """
+
+    LISTED = "SELECT value FROM json_array_elements_text(?::json)"
+
+    def __init__(
+        self,
+        url: str,
+        tables: Mapping[str, tuple[int, str]],
+        *,
+        fence: Callable[[Connection], None] = lambda _: None,
+        name: str = NAME,
+    ) -> None:
+        """`tables`: the name of a part → its version, and the SQL that makes it. `name`: as the server shows it."""
+        self._url, self._tables, self._fence, self._name = url, tables, fence, name
+        self._idle: LifoQueue[Connection] = LifoQueue()
+        self._readers, self._writing = threading.BoundedSemaphore(MOST_READERS), threading.Lock()
+        self._db: Connection | None = None  # of the transaction under way
+        self._made = False
+        self.promised = "unknown: not reached yet"  # what an accepted report is, as of the last connection
+
+    # ---- connections ----
+
+    def connect(self) -> Connection:
+        """A new connection in autocommit, the tables there, the settings such that what is committed stays."""
+        with ours():
+            given = conninfo.conninfo_to_dict(self._url)
+            connection = psycopg.connect(
+                **{**ALIVE, "fallback_application_name": self._name, **given},  # type: ignore[arg-type]  # as text or numbers
+                autocommit=True,
+                cursor_factory=psycopg.RawCursor,
+            )
+            try:
+                connection.execute(_SESSION)
+                self.promised = kept(_settings_of(connection))
+                if not self._made:
+                    self._make(connection)
+                    self._made = True
+                arrays.taught(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    @contextmanager
+    def lent(self) -> Iterator[Connection]:
+        """A connection for a moment. One that broke takes the idle ones with it: they are of the same server."""
+        with ours():
+            try:
+                connection = self._idle.get_nowait()
+            except Empty:
+                connection = self.connect()
+            try:
+                yield connection
+            finally:
+                self._put_back(connection)
+
+    def _put_back(self, connection: Connection) -> None:
+        if connection.closed:
+            self.close()
+        elif connection.info.transaction_status:
+            connection.close()
+        else:
+            self._idle.put(connection)
+
+    def close(self) -> None:
+        """Let the connections go."""
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    # ---- reading and writing ----
+
+    def read(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
+        """All rows of a query; asked once more where the connection had broken while nobody used it."""
+        if any(isinstance(one, str) and "\0" in one for one in bindings):
+            return []  # no text here has one, and it would not be taken as a value either
+        for again in (True, False):
+            with self._readers, self.lent() as connection:
+                try:
+                    return connection.execute(numbered(sql), bindings, binary=True).fetchall()
+                except psycopg.OperationalError:
+                    if not (again and connection.closed):
+                        raise
+        raise AssertionError("not reached")
+
+    def call(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
+        """One statement that is a transaction by itself: no client that goes away in the middle keeps its locks.
+
+        A server that was told to wait no longer for its standbys commits, and only warns: that is no promise.
+        """
+        warned: list[str] = []
+
+        def warn(told: Diagnostic) -> None:
+            warned.append(f"{told.severity}: {told.message_primary}")
+
+        with self.lent() as connection:
+            connection.add_notice_handler(warn)
+            try:
+                rows = connection.execute(sql, bindings, binary=True).fetchall()
+            finally:
+                connection.remove_notice_handler(warn)
+        if warned:
+            raise JournalUnavailable("; ".join(warned))
+        return rows
+
+    @contextmanager
+    def transaction(self) -> Iterator["Db"]:
+        """See `service.journal.store.Store.transaction`."""
+        with self._writing, self.lent() as connection, connection.transaction():
+            self._fence(connection)
+            self._db = connection
+            try:
+                yield Db(connection)
+            finally:
+                self._db = None
+
+    @contextmanager
+    def part(self) -> Iterator["Db"]:
+        """See `service.journal.store.Store.part`."""
+        assert self._db is not None
+        with ours(), self._db.transaction():
+            yield Db(self._db)
+
+    # ---- what differs from SQLite ----
+
+    def among(self, table: str, index: str) -> str:  # noqa: ARG002 - it knows best
+        """The table: PostgreSQL takes no advice."""
+        return table
+
+    def memo(self, value: int | str) -> str:
+        """A value as JSON."""
+        return orjson.dumps(value).decode()
+
+    def replaced(self) -> bool:
+        """Never: whoever connects finds what is there."""
+        return False
+
+    def still_here(self) -> None:
+        """It is wherever one connects to."""
+
+    def overwrite_freed(self) -> None:
+        """Nothing: `scrub` does what can be done."""
+
+    def scrub(self) -> None:
+        """Have what was freed be reused; what is in the server's log and backups stays there as long as those do."""
+        with self.lent() as connection:
+            for table in ("messages", "parked", "aside"):
+                if connection.execute("SELECT to_regclass($1)", [table]).fetchone() != (None,):
+                    connection.execute(f"VACUUM {table}")
+
+    def others(self) -> int:
+        """How many sessions of gridgovs it has."""
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname=current_database() AND application_name IN (?, ?)"
+        return int(self.read(sql, (NAME, LEADER))[0][0])
+
+    def promise(self) -> str:
+        """What an answer that a report is accepted means on this server."""
+        with self.lent() as connection:
+            return kept(_settings_of(connection))
+
+    # ---- tables ----
+
+    def _make(self, connection: Connection) -> None:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock($1)", [_MAKING])
+            if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname=$1", [SCHEMA]).fetchone() is None:
+                connection.execute(f"CREATE SCHEMA {SCHEMA}")
+            if connection.execute("SELECT to_regclass('versions')").fetchone() == (None,):
+                connection.execute("CREATE TABLE versions(part TEXT PRIMARY KEY, version INT NOT NULL)")
+            found = cast(dict[str, int], dict(connection.execute("SELECT part, version FROM versions").fetchall()))
+            for part, (version, sql) in self._tables.items():
+                if part not in found:
+                    log.info("making tables", extra={"part": part})
+                    connection.execute(sql)
+                    connection.execute("INSERT INTO versions VALUES($1, $2)", [part, version])
+                elif found[part] != version:
+                    raise JournalBroken(f"{part}: schema {found[part]}, this version of gridgov knows {version}")
+
+
+class Db:
+    """One transaction as `service.journal.store.Db` says."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._cursor = connection.cursor(binary=True)
+
+    def execute(self, sql: str, bindings: Sequence[Any] = ()) -> "psycopg.Cursor[tuple[Any, ...]]":
+        """One statement."""
+        return self._cursor.execute(numbered(sql), bindings)
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """The same for each row, in one round trip."""
+        self._cursor.executemany(numbered(sql), rows)
+
+    def changes(self) -> int:
+        """How many rows the last statement has changed."""
+        return self._cursor.rowcount
+
+
+def _settings_of(connection: Connection) -> dict[str, str]:
+    names = ["synchronous_commit", "synchronous_standby_names", "fsync"]
+    sql = "SELECT name, setting FROM pg_settings WHERE name = ANY($1)"
+    return cast(dict[str, str], dict(connection.execute(sql, [names]).fetchall()))
