@@ -19,7 +19,7 @@ from typing import Final
 
 import orjson
 
-from tests.bench import closed, edge, growth, latency, load, machine, sink, web_processes
+from tests.bench import closed, edge, growth, journals, latency, load, machine, sink, web_processes
 from tests.bench.contestants import KNOWN, ROOT, USUAL, Contestant, Ours, Unavailable, elsewhere, gridgov
 from tests.bench.figures import OURS, TARGETS, Figures, table
 from tests.bench.store import Store
@@ -105,6 +105,12 @@ class Bench:
         web_processes.Processes(self._broker.bootstrap, self.figures, scratch, seconds, _say).run(self._rounds)
         yield from web_processes.tables(self.figures)
 
+    def postgresql(self) -> Iterator[str]:
+        """On PostgreSQL, beside SQLite."""
+        scratch, seconds = self._scratch / "postgresql", self._plan.closed_seconds
+        journals.Journals(self._broker.bootstrap, self.figures, scratch, seconds, _say).run(self._rounds)
+        yield from journals.tables(self.figures)
+
     def sink(self) -> Iterator[str]:
         """Into the sub-centre's tables."""
         backlog = sink.Backlog(self._broker, self.figures, self._scratch / "sink", self._plan.sunk, _say)
@@ -128,6 +134,7 @@ PARTS: Final[dict[str, Callable[[Bench], Iterator[str]]]] = {
     "processes": Bench.processes,
     "sink": Bench.sink,
     "edge": Bench.edge,
+    "postgresql": Bench.postgresql,
 }
 
 

@@ -62,7 +62,8 @@ class Target:
     @property
     def part(self) -> str:
         """The part of the bench that measures it."""
-        return {4: "open", 5: "growth", 6: "processes", 7: "sink", 8: "edge"}.get(self.number, "closed")
+        parts = {4: "open", 5: "growth", 6: "processes", 7: "sink", 8: "edge", 9: "postgresql"}
+        return parts.get(self.number, "closed")
 
     def judged(self, figures: Figures) -> tuple[str, ...]:
         """Its row: number, what, bound, figure, verdict."""
@@ -143,6 +144,12 @@ def _more(way: str, cell: str) -> Figure:
 
 OPEN: Final = "open"  # intake in the part `edge`
 GUARDED: Final = "key, limits, masking"
+
+
+def _served(cell: str) -> Figure:
+    return lambda figures: figures.ratio("on postgresql", "on sqlite", cell, "rate")
+
+
 DATABASES: Final = ("sqlite", "postgresql")
 CALM_MS: Final = {300: 15, 1000: 25, 2000: 50}
 
@@ -176,4 +183,6 @@ TARGETS: Final = (
         for cell in ("singles", "batches")
     ),
     *(Target(7, f"gridgov sink into {name}", 5_000, "reports/s", _own(f"sink {name}", "rate")) for name in DATABASES),
+    Target(9, "on PostgreSQL, singles at 64", 0.6, "× SQLite", _served("64")),
+    Target(9, "on PostgreSQL, batches", 0.5, "× SQLite", _served("batch")),
 )

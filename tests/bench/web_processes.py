@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,13 @@ from tests.bench.load import closed, new_prefix
 OPTION: Final = "GRIDGOV_WEB_PROCESSES"
 COUNTS: Final = (1, 2)
 MEASURED: Final = CELLS[2:]
+
+
+def _name(count: int) -> str:
+    return f"web x {count}"
+
+
+ROWS: Final = {str(n): _name(n) for n in COUNTS}
 
 
 def offered(checkout: Path) -> bool:
@@ -37,13 +44,17 @@ class Processes:
     say: Callable[[str], None]
 
     def run(self, rounds: int) -> None:
-        made = [gridgov(_name(n), env=ROOM | {OPTION: str(n)}, commands=("web",)) for n in COUNTS]
         with ExitStack() as stack:
+            made = self.made(stack)
             for one in made:
                 stack.enter_context(one.running(self.kafka, self.scratch))
                 self._load(one, CELLS[-1], 1)
             for number in range(rounds):
                 self._round(made if number % 2 == 0 else made[::-1])
+
+    def made(self, stack: ExitStack) -> list[Ours]:
+        """Those that are compared."""
+        return [gridgov(_name(n), env=ROOM | {OPTION: str(n)}, commands=("web",)) for n in COUNTS]
 
     def _round(self, made: Sequence[Ours]) -> None:
         for cell in MEASURED:
@@ -59,23 +70,15 @@ class Processes:
         return seen.taken * cell.size, seen.taken * cell.size / seen.seconds
 
 
-def tables(figures: Figures) -> Iterator[str]:
+def tables(figures: Figures, head: str = "web processes, no relay", names: Mapping[str, str] = ROWS) -> Iterator[str]:
     """Rates and processor time, by number of processes."""
     yield table(
-        ["web processes, no relay", *(f"{cell.head}: {what}" for cell in MEASURED for what in ("/s", "ms CPU"))],
+        [head, *(f"{cell.head}: {what}" for cell in MEASURED for what in ("/s", "ms CPU"))],
         (
             [
-                str(n),
-                *(
-                    shown(figures.median(_name(n), cell.name, measure))
-                    for cell in MEASURED
-                    for measure in ("rate", "web")
-                ),
+                row,
+                *(shown(figures.median(name, cell.name, measure)) for cell in MEASURED for measure in ("rate", "web")),
             ]
-            for n in COUNTS
+            for row, name in names.items()
         ),
     )
-
-
-def _name(count: int) -> str:
-    return f"web x {count}"
