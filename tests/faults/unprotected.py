@@ -15,6 +15,7 @@ from service.broker import publisher
 from service.broker.topics import TopicWatch
 from service.cli import main as cli
 from service.journal import inbox
+from service.journal.postgresql import leadership as postgresql
 from service.journal.sqlite import Db
 from service.journal.writer import Writer
 from service.ports import Message, PauseReason, Receipt, State
@@ -56,6 +57,11 @@ def leadership() -> None:
     patch.object(Leadership, "wait", wait).start()
 
 
+def watching() -> None:
+    """Who stands by at a PostgreSQL does not look whether the leader still beats."""
+    postgresql.SILENT_SECONDS = float("inf")
+
+
 def lanes() -> None:
     """A topic that takes nothing holds all the others up."""
     own = TopicWatch.pause
@@ -73,7 +79,9 @@ def parking() -> None:
     publisher.RECORD_FAULTS.clear()
 
 
-PROTECTIONS: dict[str, Callable[[], None]] = {one.__name__: one for one in (flush, dedupe, leadership, lanes, parking)}
+PROTECTIONS: dict[str, Callable[[], None]] = {
+    one.__name__: one for one in (flush, dedupe, leadership, watching, lanes, parking)
+}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count, cycle
 
 import orjson
 import urllib3
@@ -24,14 +24,15 @@ RETRY_SECONDS = 0.05
 class Clients:
     """Careful platforms that post while something breaks: `threads` of them, each with cases of its own.
 
-    Stage after stage of a case, one post at a time, under the same id until there is a 202. In a `with` block; at
-    its end each gets its last report answered. `pace` is a pause between two reports; `every` the time from the start
-    of one to that of the next, unless its answer takes longer, and then the clients take turns; both in seconds.
+    Stage after stage of a case, one post at a time, under the same id until there is a 202; of several urls each post
+    goes to the next. In a `with` block; at its end each gets its last report answered. `pace` is a pause between two
+    reports; `every` the time from the start of one to that of the next, unless its answer takes longer, and then the
+    clients take turns; both in seconds.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         ledger: Ledger,
         prefix: str,
         *,
@@ -40,7 +41,8 @@ class Clients:
         every: float = 0.0,
         where: Sequence[tuple[str, str]] = EVERY_TOPIC,
     ) -> None:
-        self._url, self._ledger, self._prefix, self._where = url, ledger, prefix, where
+        self._urls = cycle([url] if isinstance(url, str) else url)
+        self._ledger, self._prefix, self._where = ledger, prefix, where
         self._pace, self._every = pace, every
         self._stop = threading.Event()
         self._counting = threading.Lock()
@@ -97,7 +99,7 @@ class Clients:
     def _post(self, http: urllib3.PoolManager, body: bytes) -> Json | None:
         kind = {"Content-Type": "application/json"}
         try:
-            answer = http.request("POST", f"{self._url}/v1/reports", body=body, headers=kind)
+            answer = http.request("POST", f"{next(self._urls)}/v1/reports", body=body, headers=kind)
         except urllib3.exceptions.NewConnectionError:
             self._tell("unreached")
             return None
