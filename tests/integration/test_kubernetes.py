@@ -230,7 +230,9 @@ def test_the_network_is_closed_but_for_what_is_needed(overlay: list[Document]) -
     open_ = {way: sorted(_ports(policies.values(), way)) for way in ("ingress", "egress")}
     own = [config.port, config.web_metrics_port, config.relay_metrics_port]
     kafka = [int(server.rpartition(":")[2]) for server in config.kafka_servers]
-    assert open_ == {"ingress": sorted(own), "egress": sorted([53, 53, *kafka])}
+    server = [5432] if "postgresql" in policies else []
+    assert open_ == {"ingress": sorted(own), "egress": sorted([53, 53, *kafka, *server])}
+    assert bool(server) == any("env" in container for container in pod(overlay)["containers"])
 
 
 def _ports(policies: Any, way: str) -> Iterator[int]:
@@ -256,6 +258,23 @@ def test_one_embedded_gridgov_keeps_its_volume() -> None:
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
     named = {one["metadata"]["name"] for one in of("Service", rendered("embedded"))}
     assert made["spec"]["serviceName"] in named
+
+
+def test_replicas_have_one_journal_and_nothing_else_in_common() -> None:
+    found = rendered("replicas")
+    made = workload(found)
+    assert (made["kind"], made["spec"]["replicas"]) == ("Deployment", 3)
+    for container in pod(found)["containers"]:
+        [journal] = container["env"]
+        assert journal["name"] == "GRIDGOV_JOURNAL", "both processes keep it in the same place"
+        assert journal["valueFrom"] == {"secretKeyRef": {"name": "gridgov-postgresql", "key": "uri"}}
+    [data] = [volume for volume in pod(found)["volumes"] if volume["name"] == "data"]
+    assert "emptyDir" in data
+    [budget] = of("PodDisruptionBudget", found)
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert made["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    spread = {one["topologyKey"]: one["whenUnsatisfiable"] for one in pod(found)["topologySpreadConstraints"]}
+    assert spread == {"kubernetes.io/hostname": "DoNotSchedule", "topology.kubernetes.io/zone": "ScheduleAnyway"}
 
 
 def test_an_overlay_of_ones_own_is_as_the_guide_says(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.kubernetes.schemas import Document, documents
 from tests.kubernetes.tools import kustomize
 
 HOME = Path(__file__).parents[2] / "deploy" / "kubernetes"
-OVERLAYS = ("embedded",)
+OVERLAYS = ("embedded", "replicas")
 WORKLOADS = ("StatefulSet", "Deployment")
 
 

@@ -7,19 +7,24 @@ security context's. Not reproduced: seccomp, limits of resources, network polici
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tests.gridgov import GRIDGOV, die_with_parent
 
+CLONE_NEWNET = 0x40000000
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
 LOOPBACK_UP = (  # SIOCSIFFLAGS: IFF_UP | IFF_RUNNING
@@ -65,17 +70,20 @@ class Pod:
             home,
         )
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._doors: list[socket.socket] = []
         for claim in workload["spec"].get("volumeClaimTemplates", []):
             self._claimed(claim["metadata"]["name"])
 
-    def start(self) -> None:
-        """Start all its containers, in a network of their own."""
+    def start(self, *reached: int) -> None:
+        """Start all its containers, in a network of their own, with no way out but to the ports `reached`."""
         self._pause = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], preexec_fn=die_with_parent)
         try:
             self._wait_for_the_network()
         except BaseException:
             self._end_pause()
             raise
+        for port in reached:
+            self._reach(port)
         for container in self._spec["containers"]:
             self.processes[container["name"]] = self._run(container)
 
@@ -93,6 +101,22 @@ class Pod:
         command = [*self._inside, "curl", "-s", "-m", "10", "-w", "\n%{http_code}", *arguments, url]
         body, _, status = subprocess.run(command, capture_output=True, text=True, check=False).stdout.rpartition("\n")
         return int(status), body
+
+    def _reach(self, port: int) -> None:
+        """Let the pod reach a port of this machine's loopback under the same name, as it does others in a cluster."""
+        made: list[socket.socket] = []
+        opening = threading.Thread(
+            target=lambda: made.append(self._listening(port))
+        )  # only a thread changes its network
+        opening.start()
+        opening.join()
+        self._doors += made
+        threading.Thread(target=_let_through, args=(made[0], port), daemon=True).start()
+
+    def _listening(self, port: int) -> socket.socket:
+        with Path(f"/proc/{self._pause.pid}/ns/net").open("rb") as network:
+            assert ctypes.CDLL(None).setns(network.fileno(), CLONE_NEWNET) == 0
+        return socket.create_server(("127.0.0.1", port))
 
     def log(self, container: str) -> str:
         """What a container wrote."""
@@ -114,6 +138,10 @@ class Pod:
             self._end_pause()
 
     def _end_pause(self) -> None:
+        for door in self._doors:
+            door.shutdown(socket.SHUT_RDWR)
+            door.close()
+        self._doors.clear()
         self._pause.kill()
         self._pause.wait()
 
@@ -215,3 +243,30 @@ class Pod:
         while own.stat().st_ino == ours:
             assert self._pause.poll() is None, "no network namespace: it takes root"
         subprocess.run([*self._inside, sys.executable, "-c", LOOPBACK_UP], check=True)
+
+
+def _let_through(door: socket.socket, port: int) -> None:
+    while True:
+        try:
+            inside, _ = door.accept()
+        except OSError:  # it is closed
+            return
+        outside = socket.create_connection(("127.0.0.1", port))
+        threading.Thread(target=_join, args=(inside, outside), daemon=True).start()
+
+
+def _join(inside: socket.socket, outside: socket.socket) -> None:
+    with inside, outside:
+        back = threading.Thread(target=_pass_on, args=(outside, inside), daemon=True)
+        back.start()
+        _pass_on(inside, outside)
+        back.join()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(65536):
+            target.sendall(piece)
+    for one in (source, target):
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)

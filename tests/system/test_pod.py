@@ -6,6 +6,7 @@ There is no cluster here, and no Kafka in the pods' network: they are ready all 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.certificates import Authority
 from tests.gridgov import NO_KAFKA, Gridgov, report, until
 from tests.kubernetes.manifests import options_of, rendered, workload
 from tests.kubernetes.pod import Pod
+from tests.postgresql import Postgresql
 
 API = "http://127.0.0.1:8080"
 Start = Callable[..., tuple[Pod, str]]
@@ -50,16 +52,17 @@ def started(tmp_path: Path, secrets: dict[str, dict[str, bytes]], desk: Gridgov)
         pytest.skip("namespaces take root")
     pods: list[Pod] = []
 
-    def start(overlay: str, change: Callable[[dict[str, Any]], None] = lambda _: None) -> tuple[Pod, str]:
+    def start(
+        overlay: str, *reached: int, change: Callable[[dict[str, Any]], None] = lambda _: None, home: str = "pod"
+    ) -> tuple[Pod, str]:
         documents = rendered(overlay)
         made = workload(documents)
         change(made)
         key = new_key(desk)
         secrets["gridgov-keys"] = {"keys.json": (desk.data_dir / "keys.json").read_bytes()}
-        home = tmp_path / "pod"
-        home.mkdir(exist_ok=True)
-        pods.append(Pod(made, options_of(documents), secrets, home))
-        pods[-1].start()
+        (tmp_path / home).mkdir()
+        pods.append(Pod(made, options_of(documents), secrets, tmp_path / home))
+        pods[-1].start(*reached)
         return pods[-1], key
 
     yield start
@@ -105,10 +108,27 @@ def test_the_embedded_pod_accepts_with_what_the_manifest_gives_it(started: Start
     assert (status, orjson.loads(answer)["duplicate"]) == (202, True), "the volume has kept it"
 
 
+def test_replicas_know_what_each_has_accepted(
+    started: Start, secrets: dict[str, dict[str, bytes]], postgresql: Postgresql
+) -> None:
+    secrets["gridgov-postgresql"] = {"uri": postgresql.url.encode()}
+    first, key = started("replicas", postgresql.port, home="first")
+    second, _ = started("replicas", postgresql.port, home="second")
+    ready(first)
+    ready(second)
+    status, answer = post(first, key, "shared")
+    assert (status, orjson.loads(answer)["duplicate"]) == (202, False)
+    assert first.end() == {"web": 0, "relay": 0}
+    shutil.rmtree(first.home)  # its disk is gone too
+    status, answer = post(second, key, "shared")
+    assert (status, orjson.loads(answer)["duplicate"]) == (202, True)
+    assert "flushed by the primary" in second.ask("http://127.0.0.1:9464/readyz")[1], "what a 202 means here"
+
+
 def test_links_to_services_would_be_taken_for_options(started: Start) -> None:
     def linked(made: dict[str, Any]) -> None:
         made["spec"]["template"]["spec"]["enableServiceLinks"] = True
 
-    pod, _ = started("embedded", linked)
+    pod, _ = started("embedded", change=linked)
     assert pod.processes["web"].wait(60) != 0
     assert "GRIDGOV_PORT" in pod.log("web")
