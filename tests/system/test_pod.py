@@ -67,8 +67,7 @@ def started(tmp_path: Path, secrets: dict[str, dict[str, bytes]], desk: Gridgov)
 
     yield start
     for pod in pods:
-        if pod.processes:
-            pod.end()
+        pod.kill()
 
 
 def new_key(desk: Gridgov, *more: str) -> str:
