@@ -454,6 +454,7 @@ def test_moving_there_and_back_keeps_all_there_is(url: str, tmp_path: Path) -> N
     append(journal, message("next"))
     assert journal.last() == 6
     journal.close()
+    desk.remove()
 
 
 def test_the_command_tells_nobody_the_password(url: str, tmp_path: Path) -> None:

@@ -75,6 +75,10 @@ class Desk:
 
     def close(self) -> None:
         self.let_go()
+        self.remove()
+
+    def remove(self) -> None:
+        """Leave nothing of the files, which are closed."""
         self._place.cleanup()
 
     def kill(self) -> None:
