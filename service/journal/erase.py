@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 from schemas import event
 from service.journal.file import JournalFile
-from service.journal.store import Db
+from service.journal.store import Db, Store
 from service.ports import State
 
-FOUND = """
+_FOUND = """
 SELECT r.seq, r.sender, r.report_id, r.case_id, r.topic, s.partition, s."offset", s.settled_at, r.seq<=t.handed,
   EXISTS (SELECT 1 FROM parked p WHERE p.seq=r.seq)
 FROM receipts r LEFT JOIN settlements s USING(seq) LEFT JOIN topics t ON t.name=r.topic
 """
-WHOSE = {"case": "WHERE case_id=?", "report": "WHERE sender=? AND report_id=?"}
+_WHOSE = {"case": "WHERE case_id=?", "report": "WHERE sender=? AND report_id=?"}
 
 
 class Erased(NamedTuple):
@@ -49,16 +49,20 @@ class Eraser(JournalFile):
         Nothing of the text is in the file afterwards: what was freed is overwritten or given back to the disk.
         """
         self._store.overwrite_freed()
-        with self._store.transaction() as db:
-            found = [Erased._make(row) for row in db.execute(f"{FOUND} {WHOSE[what]}", name).fetchall()]
-            for table in ("messages", "parked"):
-                rewrite(db, table, what, name)
-        self._store.scrub()
-        return found
+        return erase(self._store, what, name)
 
 
-def rewrite(db: Db, table: str, what: str, name: tuple[str, ...]) -> None:
-    """Take the text out of these messages of one table."""
-    rows: list[tuple[Any, ...]] = db.execute(f"SELECT seq, value FROM {table} {WHOSE[what]}", name).fetchall()
+def erase(store: Store, what: str, name: tuple[str, ...]) -> list[Erased]:
+    """Take the text out of these messages, wherever the journal is; what is known of each."""
+    with store.transaction() as db:
+        found = [Erased._make(row) for row in db.execute(f"{_FOUND} {_WHOSE[what]}", name).fetchall()]
+        for table in ("messages", "parked"):
+            _rewrite(db, table, what, name)
+    store.scrub()
+    return found
+
+
+def _rewrite(db: Db, table: str, what: str, name: tuple[str, ...]) -> None:
+    rows: list[tuple[Any, ...]] = db.execute(f"SELECT seq, value FROM {table} {_WHOSE[what]}", name).fetchall()
     for seq, value in rows:
         db.execute(f"UPDATE {table} SET value=? WHERE seq=?", (event.erased(value), seq))

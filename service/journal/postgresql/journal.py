@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from service.journal.erase import FOUND, WHOSE, Erased, rewrite
+from service.journal.erase import Erased, erase
 from service.journal.postgresql.arrays import blobs, numbers, texts
 from service.journal.postgresql.server import Server
 from service.journal.postgresql.tables import WAITING
@@ -228,12 +228,7 @@ class PostgresqlJournal:
 
     def erase(self, what: str, *name: str) -> list[Erased]:
         """As `service.journal.erase` does it; what the server's log and backups hold stays there as long as they do."""
-        with self._server.transaction() as db:
-            found = [Erased._make(row) for row in db.execute(f"{FOUND} {WHOSE[what]}", name).fetchall()]
-            for table in ("messages", "parked"):
-                rewrite(db, table, what, name)
-        self._server.scrub()
-        return found
+        return erase(self._server, what, name)
 
 
 def _columns(messages: Sequence[Message]) -> tuple[bytes, ...]:
