@@ -30,7 +30,8 @@ ROOMS: dict[str, set[str]] = {
         "deploy.kafka": "",
         "deploy.demo": "",
         "deploy.signing": "",
-        "deploy.grafana": "schemas.catalogue",
+        "deploy.generated": "schemas.catalogue",
+        "deploy.grafana": "schemas.catalogue deploy.generated",
         "service.version": "",
         "service.config": "",
         "deploy.docs": "schemas service.config",
@@ -49,7 +50,7 @@ ROOMS: dict[str, set[str]] = {
         "service.consumer": "",
         "service.simulate": SCHEMAS,
         "service.broker": "schemas service.config service.consumer service.ports",
-        "deploy.kubernetes": "schemas.catalogue service.config service.broker",
+        "deploy.kubernetes": "deploy.generated schemas.catalogue service.config service.broker",
         "service.journal": "schemas service.files service.gate service.ports",
         "service.quarantine": "schemas service.journal service.ports",
         "service.intake": f"{SCHEMAS} service.config service.domain service.files service.gate service.metrics"

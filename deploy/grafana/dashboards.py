@@ -4,12 +4,12 @@ The names of categories and the promised times in the titles are the shipped cat
 its directory with `--catalogue` and writes anew. Grafana finds the files through `provisioning/`.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from deploy.generated import keep
 from deploy.grafana.duty_wall import duty_wall
 from deploy.grafana.kafka_journal import kafka_journal
 from deploy.grafana.model import LANGUAGES, Json, Text, spoken
@@ -51,23 +51,12 @@ def encoded(dashboard: Json) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write what is stale; with `--check` only name it and exit with 1 if there is any."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 if a file is stale")
-    parser.add_argument("--catalogue", type=Path, help="the district's own catalogue (default: the shipped one)")
-    given = parser.parse_args(arguments)
-    wanted = {path: encoded(made) for path, made in generated(Catalogue.load(given.catalogue))}
-    stale = [path for path, text in wanted.items() if _content(DIRECTORY / path) != text]
-    for path in stale:
-        if not given.check:
-            (DIRECTORY / path).parent.mkdir(exist_ok=True)
-            (DIRECTORY / path).write_text(wanted[path], encoding="utf-8")
-        print(f"{'stale' if given.check else 'written'}: dashboards/{path}", file=sys.stderr)
-    return int(given.check and bool(stale))
+    """See `deploy.generated.keep`."""
 
+    def texts(catalogue: Catalogue) -> dict[str, str]:
+        return {path: encoded(made) for path, made in generated(catalogue)}
 
-def _content(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.exists() else None
+    return keep(DIRECTORY, "dashboards", texts, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Kafka's topics and user follow from the catalogue and from base/gridgov.env, the
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -14,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from deploy.generated import keep
 from schemas.catalogue import Catalogue
 from service import config as configuration
 from service.broker.acls import needed
@@ -76,22 +76,8 @@ def _text(documents: Iterator[Any]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write what is stale; with `--check` only name it and exit with 1 if there is any."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 if a file is stale")
-    parser.add_argument("--catalogue", type=Path, help="the district's own catalogue (default: the shipped one)")
-    given = parser.parse_args(arguments)
-    texts = generated(Catalogue.load(given.catalogue))
-    stale = [path for path, text in texts.items() if _content(HERE / path) != text]
-    for path in stale:
-        if not given.check:
-            (HERE / path).write_text(texts[path], encoding="utf-8")
-        print(f"{'stale' if given.check else 'written'}: deploy/kubernetes/{path}", file=sys.stderr)
-    return int(given.check and bool(stale))
-
-
-def _content(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.exists() else None
+    """See `deploy.generated.keep`."""
+    return keep(HERE, "deploy/kubernetes", generated, __doc__, arguments)
 
 
 if __name__ == "__main__":
