@@ -5,19 +5,21 @@ The value never changes once built: it is stored, and what is published again is
 """
 
 from collections.abc import Collection
-from typing import TypedDict
+from copy import copy
 
+import msgspec
 import orjson
 from marshmallow import INCLUDE
 
 from schemas import personal, wire
 from schemas.fields import Closed, Code, Instant, Items, OneOf, Part, Text, Truth
-from schemas.report import Report, ReporterSchema, ReportSchema, digest, says
+from schemas.plain import spell
+from schemas.report import ADDED, Report, ReporterSchema, ReportSchema, digest, says
 from schemas.times import format_time
 from schemas.words import Supervision
 
-ADDED = {"received_at", "flags", "catalogue_edition", "category_name", "major_name"}  # by `build`, to the report
 ERASED = "erased"  # in `flags`: what may be about a person was taken out later
+BUILT = {*ADDED} - {"reporter_given"}  # whatever the report itself says
 _MAY_TELL = {"description", "source_name", "handler", "attachments", "extra", "reporter", "reporter_given", "location"}
 JOURNAL_ID = "journal-id"
 JOURNAL_SEQ = "journal-seq"
@@ -40,11 +42,11 @@ HEADERS = {  # name → (zh, en); values are UTF-8, numbers in ASCII digits; `tr
 }
 
 
-class Names(TypedDict):
+class Names(msgspec.Struct, frozen=True):
     """A name in both languages."""
 
-    zh: str
     en: str
+    zh: str
 
 
 class NamesSchema(Closed):
@@ -103,22 +105,20 @@ def build(
     category_name: Names | None,
 ) -> bytes:
     """The value of the message: canonical JSON, under 64 KiB even for the largest report the schema lets through."""
-    added = {
-        "received_at": format_time(received_at_ms),
-        "flags": sorted(set(flags)) if flags else [],
-        "catalogue_edition": edition,
-        "category_name": category_name,
-        "major_name": major_name,
-    }
-    return wire.encode(report.canonical | added)
+    made = copy(report.content)
+    made.received_at = format_time(received_at_ms)
+    made.flags = sorted(set(flags)) if flags else []
+    made.catalogue_edition = edition
+    made.category_name, made.major_name = category_name, major_name
+    return spell(made)
 
 
 def fingerprint(value: bytes) -> bytes:
     """The fingerprint of the report that a value was built from. ValueError: it is no such value."""
     known = orjson.loads(value)
-    if not isinstance(known, dict) or not known.keys() >= ADDED:
+    if not isinstance(known, dict) or not known.keys() >= BUILT:
         raise ValueError("not the value of a message")
-    return digest(personal.masked({name: part for name, part in known.items() if name not in ADDED | {"reporter"}}))
+    return digest(personal.masked({name: part for name, part in known.items() if name not in BUILT | {"reporter"}}))
 
 
 def erased(value: bytes) -> bytes:
@@ -127,7 +127,7 @@ def erased(value: bytes) -> bytes:
     An address that was there is `*`. ValueError: it is no such value.
     """
     known = orjson.loads(value)
-    if not isinstance(known, dict) or not known.keys() >= ADDED:
+    if not isinstance(known, dict) or not known.keys() >= BUILT:
         raise ValueError("not the value of a message")
     left = {name: part for name, part in known.items() if name not in _MAY_TELL}
     if "location" in known:
@@ -143,15 +143,9 @@ def headers(report: Report, *, sender: str, traceparent: str | None = None) -> b
 
     Packed they are their values, a line each, in the order of `HEADERS`; none of them can hold a newline.
     """
-    known = (
-        "1.0",
-        report.report_id,
-        sender,
-        f"gridgov.{report.kind}.{report.stage}",
-        report.canonical["occurred_at"],
-        "application/json",
-    )
-    return "\n".join((*known, traceparent) if traceparent else known).encode()
+    said = report.content  # its words are plain strings, which are written much sooner than an enum's
+    known = f"1.0\n{said.report_id}\n{sender}\ngridgov.{said.kind}.{said.stage}\n{said.occurred_at}\napplication/json"
+    return f"{known}\n{traceparent}".encode() if traceparent else known.encode()
 
 
 def unpacked(packed: bytes) -> list[tuple[str, bytes]]:

@@ -6,17 +6,23 @@ doubt (an unknown or a missing field, a value that its type refuses, an object t
 which alone decides what is refused, and how that is told. `tests/unit/test_plain.py` holds the two to each other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
 from marshmallow import Schema, ValidationError, fields, missing
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import astuple
 
-from schemas.fields import Code, HttpsUrl, Instant, Items, Number, OneOf, Part, Reference, Text
+from schemas import wire
+from schemas.fields import Code, FreeObject, HttpsUrl, Instant, Items, Number, OneOf, Part, Reference, Text
 
 Json = dict[str, Any]
 Read = Callable[..., Any]
+
+
+_NOTHING = Annotated[str, Meta(min_length=1, max_length=0)]  # no value is of this type
 
 
 class Doubt(Exception):
@@ -24,28 +30,46 @@ class Doubt(Exception):
 
 
 class Plain:
-    """Loads what is plainly valid by `schema`, as the schema itself would load it. Raises `Doubt` for anything else."""
+    """Takes what is plainly valid by `schema`, as the schema itself would load it. Raises `Doubt` for anything else.
 
-    def __init__(self, schema: Schema) -> None:
-        self._type = _object(schema)
+    It becomes an object of `type`, which has an attribute for each field, UNSET where there is none; a free object
+    stands there as it is spelt. `added`: attributes for what we know about it, which no sender may give.
+    """
+
+    def __init__(self, schema: Schema, added: Collection[str] = ()) -> None:
+        self.type = _object(schema, added)
         self._finish = _Finish(schema)
+        self._free = [name for name, field in schema.load_fields.items() if isinstance(field, FreeObject)]
 
-    def __call__(self, data: object) -> Json:
+    def __call__(self, data: object) -> Any:
         """What was loaded."""
         try:
-            taken: Json = msgspec.to_builtins(msgspec.convert(data, self._type))
+            taken = msgspec.convert(data, self.type)
             self._finish(taken)
         except (ValidationError, ValueError, TypeError) as error:  # msgspec's are ValueErrors; TypeError: no JSON
             raise Doubt from error
         return taken
 
+    def loaded(self, loaded: Json) -> Any:
+        """The same of what the schema itself has loaded."""
+        free = {name: _spelt(loaded[name]) for name in self._free if name in loaded}
+        return msgspec.convert({**loaded, **free}, self.type)
 
-def _object(schema: Schema) -> type[msgspec.Struct]:
+
+spell = msgspec.json.Encoder().encode
+"""What `Plain` took, in the canonical spelling: the bytes that `wire.encode` writes of the same dict.
+
+Of floats from 1e16 on it writes others; such are in free objects only.
+"""
+
+
+def _object(schema: Schema, added: Collection[str] = ()) -> type[msgspec.Struct]:
     """The type of a JSON object, of the fields in alphabetical order, as they are spelt in the end."""
-    members = sorted(schema.load_fields.items())
+    members = [_member(name, field) for name, field in schema.load_fields.items()]
+    members += [(name, _NOTHING | UnsetType, UNSET) for name in added]
     return msgspec.defstruct(
         type(schema).__name__,
-        [_member(name, field) for name, field in members],
+        sorted(members, key=itemgetter(0)),
         forbid_unknown_fields=True,
         kw_only=True,
         gc=False,
@@ -67,9 +91,9 @@ def _checked(field: fields.Field[Any]) -> Any:  # noqa: PLR0911 - a line for eac
             return _object(field.schema)
         case Items():
             return Annotated[list[_checked(field.inner)], Meta(max_length=field.most)]  # type: ignore[misc]  # made here
-        case Text():
+        case Text() if field.least <= 1:
             least = 1 if isinstance(field, Reference) else field.least
-            return Annotated[str, Meta(min_length=least, max_length=field.most, pattern=r"\S" if field.least else None)]
+            return Annotated[str, Meta(min_length=least, max_length=field.most)]
         case OneOf():
             return Literal[field.choices]
         case HttpsUrl() | Code() | Instant():
@@ -85,46 +109,56 @@ class _Finish:
 
     def __init__(self, schema: Schema) -> None:
         found = schema.load_fields.items()
-        reads: list[tuple[str, fields.Field[Any], Read]] = [(name, field, field._deserialize) for name, field in found]
+        reads: list[tuple[str, fields.Field[Any], Read]] = [(name, field, _read(field)) for name, field in found]
         self._texts = [(name, read) for name, field, read in reads if isinstance(field, Text)]
         self._numbers = [(name, read) for name, field, read in reads if isinstance(field, Number)]
         self._others = [(name, read) for name, field, read in reads if _checked(field) is Any]
-        self._parts = [(name, _Finish(field.schema)) for name, field in found if isinstance(field, Part)]
         inner = [(name, field.inner) for name, field in found if isinstance(field, Items)]
-        items = [(name, _Finish(field.schema)) for name, field in inner if isinstance(field, Part)]
-        self._items = [(name, finish) for name, finish in items if not finish.idle]
-        self._may_say_nothing = not any(map(_says_something, schema.load_fields.values()))
+        self._parts, self._items = _busy(found), _busy(inner)
+        self.may_say_nothing = not any(map(_says_something, schema.load_fields.values()))
         looks = (self._texts, self._numbers, self._others, self._parts, self._items)
-        self.idle: bool = not (self._may_say_nothing or any(looks))  # the type has said all
+        self.idle: bool = not (self.may_say_nothing or any(looks))  # the type has said all
 
-    def __call__(self, taken: Json) -> None:
+    def __call__(self, taken: Any) -> None:
         """Raises `Doubt`, and ValidationError from a leaf."""
-        given = taken.get
         for name, read in self._texts:
-            text = given(name)
-            if text is not None and not text.isprintable():  # at C speed; what is printable stays as it is
-                taken[name] = read(text)
+            text = getattr(taken, name)
+            if text and (text[0] == " " or not text.isprintable()):  # else it is neither blank nor changed
+                setattr(taken, name, read(text))
         for name, read in self._numbers:
-            number = given(name)
-            if number is not None and not 0 < number % 1 < 1:  # what has a fraction stays as it is; NaN has none
-                taken[name] = read(number)
+            number = getattr(taken, name)
+            if number is not UNSET and not 0 < number % 1 < 1:  # what has a fraction stays as it is; NaN has none
+                setattr(taken, name, read(number))
         for name, read in self._others:
-            if name in taken:
-                taken[name] = read(taken[name])
+            value = getattr(taken, name)
+            if value is not UNSET:
+                setattr(taken, name, read(value))
         for name, finish in self._parts:
-            if part := given(name):
-                finish.part(part)
-            elif part is not None:
-                raise Doubt
+            if part := getattr(taken, name):
+                finish(part)
         for name, finish in self._items:
-            for part in given(name, ()):
-                finish.part(part)
+            for part in getattr(taken, name) or ():
+                finish(part)
 
-    def part(self, taken: Json) -> None:
-        """An object in another: one that says nothing is in doubt."""
+    def part(self, taken: Any) -> None:
+        """An object in another that may say nothing: if so it is in doubt."""
         self(taken)
-        if self._may_say_nothing and not any(taken.values()):
+        if not any(astuple(taken)):
             raise Doubt
+
+
+def _read(field: fields.Field[Any]) -> Read:
+    return (lambda value: _spelt(field._deserialize(value))) if isinstance(field, FreeObject) else field._deserialize
+
+
+def _spelt(free: Json) -> msgspec.Raw:
+    return msgspec.Raw(wire.encode(free))
+
+
+def _busy(found: Iterable[tuple[str, fields.Field[Any]]]) -> list[tuple[str, Callable[[Any], None]]]:
+    """The objects among the fields of which something is left to do."""
+    parts = [(name, _Finish(field.schema)) for name, field in found if isinstance(field, Part)]
+    return [(name, finish.part if finish.may_say_nothing else finish) for name, finish in parts if not finish.idle]
 
 
 def _says_something(field: fields.Field[Any]) -> bool:

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple
 
+import msgspec
+import orjson
 from marshmallow import ValidationError
+from msgspec import UNSET
 
 from schemas import personal, wire
 from schemas.fields import (
@@ -29,7 +32,7 @@ from schemas.fields import (
 )
 from schemas.given import Given
 from schemas.personal import FREE_TEXT, STRICT, Policy
-from schemas.plain import Doubt, Plain
+from schemas.plain import Doubt, Plain, spell
 from schemas.reasons import Reason
 from schemas.times import format_time
 from schemas.words import Crs, Kind, Media, Phase, Source, Stage, Supervision, Usage
@@ -40,6 +43,7 @@ AHEAD_SECONDS = 300  # how far a sender's clock may be ahead of ours
 MOST_PROBLEMS = 100  # a body of nonsense must not be answered with one many times its size
 
 _LONGITUDE, _LATITUDE, _METRES = 180, 90, 10_000_000
+_WEST, _EAST, _SOUTH, _NORTH = 73, 136, 3, 54  # how far China reaches
 _TOGETHER = {"x": ("y", "crs"), "y": ("x", "crs"), "crs": ("x", "y")}
 _NAMEABLE = re.compile(r"(?!.*[0-9]{5})[^\W\d][\w.-]{0,63}")  # a key that looks like a name, not like content
 
@@ -191,8 +195,14 @@ class Invalid(Exception):
         self.problems = problems
 
 
+ADDED = ("catalogue_edition", "category_name", "flags", "major_name", "received_at", "reporter_given")  # by us, to it
+SCHEMA = ReportSchema()
+PLAIN = Plain(SCHEMA, ADDED)
+GIVEN = Given(SCHEMA)
+
+
 class Report(NamedTuple):
-    """A report of the right shape. `canonical` is the whole of it, JSON-ready and `wire.normal`; read it only."""
+    """A report of the right shape."""
 
     report_id: str
     case_id: str
@@ -200,11 +210,9 @@ class Report(NamedTuple):
     category: str
     stage: Stage
     occurred_at_ms: int  # epoch milliseconds, UTC
-    supervision: Supervision
-    campaign: Mapping[str, str] | None
-    canonical: dict[str, Any]
-    compared: dict[str, Any]  # what its fingerprint is of: all free text masked, whatever the policy keeps
-    masked: bool = False  # whether `canonical` lacks personal data that stood in its free text
+    content: Any  # the whole of it, of `PLAIN.type`; read it only
+    compared: bytes  # what its fingerprint is of: all free text masked, whatever the policy keeps
+    masked: bool = False  # whether `content` lacks personal data that stood in its free text
 
     def __repr__(self) -> str:
         """Ids only: what was written stays out of logs."""
@@ -215,9 +223,26 @@ class Report(NamedTuple):
         """The first two digits of the category."""
         return self.category[:2]
 
+    @property
+    def supervision(self) -> Supervision:
+        """How closely the case is supervised."""
+        return Supervision(self.content.supervision)
+
+    @property
+    def campaign(self) -> Mapping[str, str] | None:
+        """The operation the case belongs to."""
+        campaign: Mapping[str, str] = msgspec.to_builtins(self.content.campaign or {})
+        return campaign or None
+
+    @property
+    def canonical(self) -> dict[str, Any]:
+        """The whole of it, as JSON that is `wire.normal`."""
+        known: dict[str, Any] = orjson.loads(spell(self.content))
+        return known
+
     def fingerprint(self) -> bytes:
         """16 bytes that two reports share when their content is the same, however keys, numbers and times are spelt."""
-        return digest(self.compared)
+        return blake2b(self.compared, digest_size=16).digest()
 
 
 def digest(compared: Mapping[str, Any]) -> bytes:
@@ -225,78 +250,77 @@ def digest(compared: Mapping[str, Any]) -> bytes:
     return blake2b(wire.encode(compared), digest_size=16).digest()
 
 
-SCHEMA = ReportSchema()
-PLAIN = Plain(SCHEMA)
-GIVEN = Given(SCHEMA)
-
-
 def load(data: object, *, now_ms: int, policy: Policy = STRICT) -> Report:
     """The report in a parsed JSON value, without the personal data that the policy does not keep.
 
     Raises Invalid with every problem of it at once, by pointer.
     """
+    content = _taken(data, now_ms) or _taken(given := GIVEN(data), now_ms) or _judged(given, now_ms)
+    return _report(content, policy)
+
+
+def _taken(data: object, now_ms: int) -> Any:
+    """The content of what is right beyond doubt; else None."""
+    try:
+        content = PLAIN(data)
+    except Doubt:
+        return None
+    return content if _fits(content, now_ms) else None
+
+
+def _judged(given: Any, now_ms: int) -> Any:
+    """The content by marshmallow's word. Raises Invalid."""
     problems: list[Problem] = []
     try:
-        valid = PLAIN(data)
-    except Doubt:
-        data = GIVEN(data)
-        valid, problems = _looked_at(data)
-    problems += _across_fields(valid, data, now_ms)
+        valid = SCHEMA.load(given)
+    except ValidationError as error:
+        valid = error.valid_data  # always the dict of what was right
+        problems += _problems(error.messages)
+    problems += _across_fields(valid, given, now_ms)
     if problems:
         problems.sort(key=lambda problem: problem.pointer)
         if len(problems) > MOST_PROBLEMS:
             problems[MOST_PROBLEMS:] = [Problem("", Reason.TOO_MANY_PROBLEMS, {"limit": MOST_PROBLEMS})]
         raise Invalid(tuple(problems))
-    return _report(valid, policy)
-
-
-def _looked_at(given: Any) -> tuple[dict[str, Any], list[Problem]]:
-    """What is right in it, and what is wrong."""
-    try:
-        return PLAIN(given), []
-    except Doubt:
-        pass
-    try:
-        return SCHEMA.load(given), []
-    except ValidationError as error:
-        valid: dict[str, Any] = error.valid_data  # type: ignore[assignment]  # always the dict of what was right
-        return valid, list(_problems(error.messages))
+    return PLAIN.loaded(valid)
 
 
 def geographic_xy(report: Report) -> tuple[float, float] | None:
     """Longitude and latitude in degrees, in whichever geographic system they were given; None if in none."""
-    location = report.canonical.get("location", {})
-    return (location["x"], location["y"]) if location.get("crs") in GEOGRAPHIC else None
+    location = report.content.location
+    return (location.x, location.y) if location and location.crs in GEOGRAPHIC else None
 
 
 _KINDS = {word.value: word for word in Kind}
 _STAGES = {word.value: word for word in Stage}
-_SUPERVISIONS = {word.value: word for word in Supervision}
 
 
-def _report(valid: dict[str, Any], policy: Policy) -> Report:
-    occurred_at_ms: int = valid["occurred_at"]
-    kept = compared = valid | {"occurred_at": format_time(occurred_at_ms)}
-    reporter, masked = compared.pop("reporter", None), False
+def _report(content: Any, policy: Policy) -> Report:
+    """Of content that is nobody else's."""
+    occurred_at_ms: int = content.occurred_at
+    content.occurred_at = format_time(occurred_at_ms)
+    reporter, content.reporter = content.reporter, UNSET
+    compared, masked = content, False
+    if personal.suspected(content):
+        said = orjson.loads(spell(content))
+        hidden = personal.masked(said)
+        shown = hidden if policy.masks_all else personal.masked(said, policy)
+        content, compared = PLAIN.loaded(shown), PLAIN.loaded(hidden)
+        masked = any(shown.get(name) != said.get(name) for name in FREE_TEXT)
     if reporter:
-        compared["reporter_given"] = True
-    if personal.suspected(compared):
-        compared = personal.masked(compared)
-        kept = compared if policy.masks_all else personal.masked(kept, policy)
-        masked = any(kept.get(name) != valid.get(name) for name in FREE_TEXT)
-    if reporter and (shown := policy.reporter(reporter)):
-        kept = {**kept, "reporter": shown}
+        content.reporter_given = compared.reporter_given = True
+    spelt = spell(compared)
+    if reporter and (kept := policy.reporter(msgspec.to_builtins(reporter))):
+        content.reporter = kept
     return Report(
-        report_id=valid["report_id"],
-        case_id=valid["case_id"],
-        kind=_KINDS[valid["kind"]],
-        category=valid["category"],
-        stage=_STAGES[valid["stage"]],
+        report_id=content.report_id,
+        case_id=content.case_id,
+        kind=_KINDS[content.kind],
+        category=content.category,
+        stage=_STAGES[content.stage],
         occurred_at_ms=occurred_at_ms,
-        supervision=_SUPERVISIONS[valid["supervision"]],
-        campaign=kept.get("campaign"),
-        canonical=kept,
-        compared=compared,
+        content=content,
+        compared=spelt,
         masked=masked,
     )
 
@@ -340,6 +364,23 @@ def _across_fields(valid: Mapping[str, Any], data: object, now_ms: int) -> Itera
         yield from _impossible_point(location)
 
 
+def _fits(content: Any, now_ms: int) -> bool:
+    """Whether it keeps to the rules of `_across_fields` beyond doubt, as nearly every report does."""
+    if content.occurred_at > now_ms + AHEAD_SECONDS * 1000:
+        return False
+    location = content.location
+    if not location:
+        return bool(content.stage != Stage.REPORTED)
+    if location.component_id and _contradicts(location.component_id, content.category):
+        return False
+    x, y, crs = location.x, location.y, location.crs
+    if x is UNSET or y is UNSET or crs is UNSET:
+        return x is y is crs
+    if crs in GEOGRAPHIC:
+        return bool(_WEST <= x <= _EAST and _SOUTH <= y <= _NORTH)
+    return bool(abs(x) <= _METRES and abs(y) <= _METRES)
+
+
 def _contradicts(component_id: str, category: str) -> bool:
     """Whether a 16-digit component (6 area, 2 major, 2 minor, 6 serial) is of another category than a 4-digit one."""
     return (
@@ -356,7 +397,7 @@ def _incomplete_point(given: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _impossible_point(location: Mapping[str, Any]) -> Iterator[Problem]:
     x, y, geographic = location.get("x", 0), location.get("y", 0), location["crs"] in GEOGRAPHIC
-    if geographic and 3 <= x <= 54 and 73 <= y <= 136:  # how far China reaches
+    if geographic and _WEST <= y <= _EAST and _SOUTH <= x <= _NORTH:
         yield Problem("/location", Reason.SWAPPED_AXES)
         return
     if abs(x) <= _LATITUDE and abs(y) <= _LATITUDE:  # within either bounds

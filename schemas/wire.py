@@ -15,8 +15,6 @@ import orjson
 
 from schemas.reasons import Reason
 
-_DIGITS_TO_ZERO = bytes(0x30 if chr(byte).isdigit() and byte < 0x80 else 0x20 for byte in range(256))
-_LONG_NUMBER = b"0" * 19  # the shortest integer beyond 64 signed bits, once every digit is written as 0
 _FIELD_NAME = re.compile(r"[a-z][a-z_]{0,31}")
 
 
@@ -98,9 +96,10 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Unreadable:
 def _doubtful(body: bytes, again: bytes) -> bool:
     """Whether the body may repeat a key or hold a big integer; False is certain.
 
-    Every key brings one colon and so does each colon inside a string, on both sides alike, unless one is escaped.
+    Every key brings one colon and so does each colon inside a string, on both sides alike, unless one is escaped. What
+    was an integer beyond 64 bits is written again as 1.8e+19 or more.
     """
-    return body.count(b":") != again.count(b":") or b"\\u003" in body or _LONG_NUMBER in body.translate(_DIGITS_TO_ZERO)
+    return body.count(b":") != again.count(b":") or b"\\u003" in body or b"e+" in again
 
 
 def _check_slowly(body: bytes) -> None:

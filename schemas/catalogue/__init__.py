@@ -190,6 +190,13 @@ class Catalogue:
     def _limits(self) -> Mapping[tuple[str, str, str | None], int]:
         return {(s.kind, s.standard, s.category): s.limit_seconds for s in self.standards}
 
+    @cached_property
+    def _known(self) -> Mapping[tuple[str, str], Verdict]:
+        return {
+            (kind, code): Verdict(Standing.KNOWN, self.major(kind, code), category)
+            for (kind, code), category in self.categories.items()
+        }
+
     def major(self, kind: str, category_code: str) -> Major | None:
         """The major class a code belongs to, its minor listed or not; None also for what is no code."""
         return self.majors.get((kind, category_code[:2])) if _CODE.fullmatch(category_code) else None
@@ -200,9 +207,9 @@ class Catalogue:
         A code that only another kind lists is OTHER_KIND even if its major is known in this one: a mistaken
         kind is likelier than a new minor. The verdict's `major` still says where the report could go.
         """
+        if known := self._known.get((kind, category_code)):
+            return known
         major = self.major(kind, category_code)
-        if category := self.categories.get((kind, category_code)):
-            return Verdict(Standing.KNOWN, major, category)
         if major and is_open(category_code):
             return Verdict(Standing.OPEN, major, None)
         for other in self.kinds:

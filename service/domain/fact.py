@@ -4,10 +4,12 @@ Packed it is a JSON array, in the order of `Said`, without the last where it say
 an older journal) is read from its value: it was accepted when everybody might speak of every case.
 """
 
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 import orjson
+from msgspec import UNSET
 
 from schemas.report import Report
 from schemas.times import parse_time
@@ -29,12 +31,13 @@ class Said(NamedTuple):
 
 def pack(report: Report, *, own_only: bool = False) -> bytes:
     """As the journal keeps it. `own_only`: its sender speaks of its own cases only."""
-    campaign = report.campaign and [report.campaign["name"], report.campaign.get("phase"), report.campaign.get("level")]
-    given = report.canonical  # its words are plain strings, which orjson writes five times sooner than an enum's
-    said = (report.occurred_at_ms, given["kind"], report.category, given["stage"], given["supervision"], campaign)
+    given = report.content  # its words are plain strings, which orjson writes five times sooner than an enum's
+    campaign = given.campaign and [None if told is UNSET else told for told in _campaign(given.campaign)]
+    said = (report.occurred_at_ms, given.kind, given.category, given.stage, given.supervision, campaign or None)
     return orjson.dumps((*said, True) if own_only else said)
 
 
+_campaign = attrgetter("name", "phase", "level")
 unpack = msgspec.json.Decoder(Said).decode
 """What `pack` packed. Raises ValueError for anything else."""
 

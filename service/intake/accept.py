@@ -1,13 +1,15 @@
 """The use case: a report becomes a message, the message goes to the journal, and only then there is an answer."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from schemas import event, report, wire
-from schemas.catalogue import Catalogue, Category, Major
+from schemas.catalogue import Catalogue
+from schemas.personal import Policy
 from schemas.reasons import Reason
 from schemas.report import Invalid, Problem, Report
 from service.domain.fact import pack
@@ -19,6 +21,7 @@ from service.ports import Conflict, Message, Receipt
 
 TURN_REPORTS = 100  # of a batch: then others have a turn, some 4 ms later
 Quarantine = Callable[[str, dict[str, Any], Reason, Sequence[Problem]], None]
+_RESULTS = {False: "accepted", True: "duplicate"}
 _IDENTIFIER = re.compile(report.IDENTIFIER)
 
 
@@ -72,27 +75,32 @@ class Intake:
         The good ones are flushed to the journal together before this returns; the bad ones cost them nothing.
         Raises `JournalError`: then nothing at all is promised.
         """
-        now = self._clock()
+        now, policy = self._clock(), self._policies.of(sender.name)
         prepared: list[_Prepared | Refused] = []
         for begin in range(0, len(items), TURN_REPORTS):
             if begin:
                 self._give_way()
-            prepared += [self._prepare(sender, item, now, traceparent) for item in items[begin : begin + TURN_REPORTS]]
+            turn = items[begin : begin + TURN_REPORTS]
+            prepared += [self._prepare(sender, policy, item, now, traceparent) for item in turn]
         good = [one for one in prepared if isinstance(one, _Prepared)]
-        answers = iter(self._writer.submit([one.message for one in good]) if good else [])
-        done = [one if isinstance(one, Refused) else self._answered(one, next(answers)) for one in prepared]
+        answers = self._writer.submit([one.message for one in good]) if good else []
+        self._count(good, answers)
+        told = map(_told, answers)
+        done = [one if isinstance(one, Refused) else next(told) for one in prepared]
         for item, answer in zip(items, done, strict=True):
             if isinstance(answer, Refused) and isinstance(item, dict):
                 self._quarantine(sender.name, item, answer.reason, answer.problems)
         return done
 
-    def _prepare(self, sender: Principal, item: object, now: int, traceparent: str | None) -> _Prepared | Refused:
+    def _prepare(
+        self, sender: Principal, policy: Policy, item: object, now: int, traceparent: str | None
+    ) -> _Prepared | Refused:
         if isinstance(item, wire.Unreadable):
             return Refused(item.reason)
         if not isinstance(item, dict):
             return Refused(Reason.NOT_AN_OBJECT)
         try:
-            loaded = report.load(item, now_ms=now, policy=self._policies.of(sender.name))
+            loaded = report.load(item, now_ms=now, policy=policy)
         except Invalid as invalid:
             return Refused(Reason.INVALID_REPORT, invalid.problems, _id_of(item))
         if not (sender.scope.every_report or sender.scope.covers(loaded.kind, loaded.category)):
@@ -110,8 +118,8 @@ class Intake:
             received_at_ms=now,
             flags=meaning.flags,
             edition=self._catalogue.edition,
-            major_name=_names(meaning.major),
-            category_name=_names(meaning.category) if meaning.category else None,
+            major_name=_names(meaning.major.zh, meaning.major.en),
+            category_name=_names(meaning.category.zh, meaning.category.en) if meaning.category else None,
         )
         return Message(
             sender=sender.name,
@@ -125,22 +133,31 @@ class Intake:
             fact=pack(loaded, own_only=not sender.scope.speaks_for_all),
         )
 
-    def _answered(self, one: _Prepared, answer: Receipt | Conflict) -> Receipt | Refused:
-        if isinstance(answer, Conflict):
-            return Refused(Reason.CONFLICT, report_id=answer.report_id)
-        result = "duplicate" if answer.duplicate else "accepted"
-        self._reports[one.report.kind, one.report.major, one.report.stage, result].inc()
-        if not answer.duplicate:
-            delay = one.message.received_at - one.report.occurred_at_ms
-            self._delay[one.report.kind,].observe(max(0, delay) / 1000)
-            for flag in one.meaning.flags:
-                self._flags[flag,].inc()
-        return answer
+    def _count(self, good: Sequence[_Prepared], answers: Sequence[Receipt | Conflict]) -> None:
+        """All metrics of a request at once."""
+        taken = [(one, answer) for one, answer in zip(good, answers, strict=True) if isinstance(answer, Receipt)]
+        results = Counter([(*_labels(one.report), _RESULTS[answer.duplicate]) for one, answer in taken])
+        for labels, times in results.items():
+            self._reports[labels].inc(times)
+        new = [one for one, answer in taken if not answer.duplicate]
+        for flag in [flag for one in new for flag in one.meaning.flags]:
+            self._flags[flag,].inc()
+        for kind in {one.report.kind for one in new}:
+            delays = [one.message.received_at - one.report.occurred_at_ms for one in new if one.report.kind is kind]
+            self._delay[kind,].observe_all([max(0, delay) / 1000 for delay in delays])
+
+
+def _labels(report: Report) -> tuple[str, str, str]:
+    return report.kind, report.major, report.stage
+
+
+def _told(answer: Receipt | Conflict) -> Receipt | Refused:
+    return Refused(Reason.CONFLICT, report_id=answer.report_id) if isinstance(answer, Conflict) else answer
 
 
 @cache
-def _names(named: Major | Category) -> event.Names:
-    return event.Names(zh=named.zh, en=named.en)
+def _names(zh: str, en: str) -> event.Names:
+    return event.Names(zh=zh, en=en)
 
 
 def _id_of(item: dict[str, object]) -> str | None:

@@ -21,7 +21,7 @@ LIMIT = 1 << 24
 
 def reported(number: int, description: str = "x" * 2000) -> Message:
     """A message whose value is one that intake could have built."""
-    added = dict.fromkeys(event.ADDED)
+    added = dict.fromkeys(event.BUILT)
     value = orjson.dumps({"report_id": f"r-{number}", "description": description, **added})
     return message(f"r-{number}", value=value, fingerprint=event.fingerprint(value))
 
