@@ -39,6 +39,9 @@ class Histogram(prometheus_client.Histogram):
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         """As `observe` of each."""
+        if len(amounts) == 1:
+            self.observe(amounts[0])
+            return
         places = [bisect_left(self._upper_bounds, amount) for amount in amounts]
         for place, count in collections.Counter(places).items():
             self._buckets[place].inc(count)

@@ -1,13 +1,13 @@
 """The use case: a report becomes a message, the message goes to the journal, and only then there is an answer."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-from schemas import event, report, wire
+from schemas import event, wire
+from schemas import report as reports
 from schemas.catalogue import Catalogue
 from schemas.personal import Policy
 from schemas.reasons import Reason
@@ -22,7 +22,7 @@ from service.ports import Conflict, Message, Receipt
 TURN_REPORTS = 100  # of a batch: then others have a turn, some 4 ms later
 Quarantine = Callable[[str, dict[str, Any], Reason, Sequence[Problem]], None]
 _RESULTS = {False: "accepted", True: "duplicate"}
-_IDENTIFIER = re.compile(report.IDENTIFIER)
+_IDENTIFIER = re.compile(reports.IDENTIFIER)
 
 
 class Submit(Protocol):
@@ -100,7 +100,7 @@ class Intake:
         if not isinstance(item, dict):
             return Refused(Reason.NOT_AN_OBJECT)
         try:
-            loaded = report.load(item, now_ms=now, policy=policy)
+            loaded = reports.load(item, now_ms=now, policy=policy)
         except Invalid as invalid:
             return Refused(Reason.INVALID_REPORT, invalid.problems, _id_of(item))
         if not (sender.scope.every_report or sender.scope.covers(loaded.kind, loaded.category)):
@@ -135,20 +135,17 @@ class Intake:
 
     def _count(self, good: Sequence[_Prepared], answers: Sequence[Receipt | Conflict]) -> None:
         """All metrics of a request at once."""
-        taken = [(one, answer) for one, answer in zip(good, answers, strict=True) if isinstance(answer, Receipt)]
-        results = Counter([(*_labels(one.report), _RESULTS[answer.duplicate]) for one, answer in taken])
-        for labels, times in results.items():
-            self._reports[labels].inc(times)
-        new = [one for one, answer in taken if not answer.duplicate]
-        for flag in [flag for one in new for flag in one.meaning.flags]:
-            self._flags[flag,].inc()
-        for kind in {one.report.kind for one in new}:
-            delays = [one.message.received_at - one.report.occurred_at_ms for one in new if one.report.kind is kind]
-            self._delay[kind,].observe_all([max(0, delay) / 1000 for delay in delays])
-
-
-def _labels(report: Report) -> tuple[str, str, str]:
-    return report.kind, report.major, report.stage
+        delays: dict[str, list[float]] = {}
+        for (report, meaning, message), answer in zip(good, answers, strict=True):
+            if isinstance(answer, Conflict):
+                continue
+            self._reports[report.kind, report.major, report.stage, _RESULTS[answer.duplicate]].inc()
+            if not answer.duplicate:
+                delays.setdefault(report.kind, []).append(max(0, message.received_at - report.occurred_at_ms) / 1000)
+                for flag in meaning.flags:
+                    self._flags[flag,].inc()
+        for kind, seconds in delays.items():
+            self._delay[kind,].observe_all(seconds)
 
 
 def _told(answer: Receipt | Conflict) -> Receipt | Refused:
