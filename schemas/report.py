@@ -250,12 +250,31 @@ def digest(compared: Mapping[str, Any]) -> bytes:
     return blake2b(wire.encode(compared), digest_size=16).digest()
 
 
+def parse(body: bytes) -> Any:
+    """As `wire.parse`; but what may be a plain report, by itself or in an array of none but such, is of `PLAIN.type`.
+
+    Raises `wire.Unreadable`.
+    """
+    try:
+        return PLAIN.read(body)
+    except Doubt:
+        return wire.parse(body)
+
+
+def as_sent(item: object) -> Any:
+    """As `wire.parse` would have given it."""
+    return msgspec.to_builtins(item) if isinstance(item, PLAIN.type) else item
+
+
 def load(data: object, *, now_ms: int, policy: Policy = STRICT) -> Report:
-    """The report in a parsed JSON value, without the personal data that the policy does not keep.
+    """The report in what was parsed, without the personal data that the policy does not keep.
 
     Raises Invalid with every problem of it at once, by pointer.
     """
-    content = _taken(data, now_ms) or _taken(given := GIVEN(data), now_ms) or _judged(given, now_ms)
+    content = _taken(data, now_ms)
+    if content is None:
+        given = GIVEN(as_sent(data))
+        content = _taken(given, now_ms) or _judged(given, now_ms)
     return _report(content, policy)
 
 

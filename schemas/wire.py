@@ -41,7 +41,7 @@ def parse(body: bytes) -> Any:
         again = orjson.dumps(value)
     except TypeError:  # orjson reads 1,024 levels but writes 254
         raise Unreadable(Reason.NESTED_TOO_DEEP) from None
-    if _doubtful(body, again):
+    if doubtful(body, again):
         _check_slowly(body)
     return value
 
@@ -93,8 +93,9 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Unreadable:
     return Unreadable(Reason.MALFORMED_JSON, where, unfinished=error.pos >= len(text))
 
 
-def _doubtful(body: bytes, again: bytes) -> bool:
-    """Whether the body may repeat a key or hold a big integer; False is certain.
+def doubtful(body: bytes, again: bytes) -> bool:
+    """Whether the body may repeat a key or hold a big integer, by what was read from it and written again; False is
+    certain.
 
     Every key brings one colon and so does each colon inside a string, on both sides alike, unless one is escaped. What
     was an integer beyond 64 bits is written again as 1.8e+19 or more.

@@ -21,6 +21,7 @@ from service.ports import Conflict, Message, Receipt
 
 TURN_REPORTS = 100  # of a batch: then others have a turn, some 4 ms later
 Quarantine = Callable[[str, dict[str, Any], Reason, Sequence[Problem]], None]
+_OBJECT = (dict, reports.PLAIN.type)
 _RESULTS = {False: "accepted", True: "duplicate"}
 _IDENTIFIER = re.compile(reports.IDENTIFIER)
 
@@ -88,8 +89,8 @@ class Intake:
         told = map(_told, answers)
         done = [one if isinstance(one, Refused) else next(told) for one in prepared]
         for item, answer in zip(items, done, strict=True):
-            if isinstance(answer, Refused) and isinstance(item, dict):
-                self._quarantine(sender.name, item, answer.reason, answer.problems)
+            if isinstance(answer, Refused) and isinstance(item, _OBJECT):
+                self._quarantine(sender.name, reports.as_sent(item), answer.reason, answer.problems)
         return done
 
     def _prepare(
@@ -97,12 +98,12 @@ class Intake:
     ) -> _Prepared | Refused:
         if isinstance(item, wire.Unreadable):
             return Refused(item.reason)
-        if not isinstance(item, dict):
+        if not isinstance(item, _OBJECT):
             return Refused(Reason.NOT_AN_OBJECT)
         try:
             loaded = reports.load(item, now_ms=now, policy=policy)
         except Invalid as invalid:
-            return Refused(Reason.INVALID_REPORT, invalid.problems, _id_of(item))
+            return Refused(Reason.INVALID_REPORT, invalid.problems, _id_of(reports.as_sent(item)))
         if not (sender.scope.every_report or sender.scope.covers(loaded.kind, loaded.category)):
             return Refused(Reason.FORBIDDEN, (Problem("/category", Reason.OUTSIDE_SCOPE),), loaded.report_id)
         meaning = examine(loaded, self._catalogue, now_ms=now, accept_unknown_minor=self._accept_unknown_minor)

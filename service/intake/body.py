@@ -5,7 +5,7 @@ Whoever sends slowly keeps a connection and nothing else: who waits for a body h
 
 import time
 
-from schemas import wire
+from schemas import report, wire
 from schemas.reasons import Reason
 from service.intake import signing
 from service.intake.edge import LET_IN, Environ, Refusal, compressed
@@ -21,7 +21,7 @@ _OVER = "gridgov.body_over"  # in the environ: nothing more is to be read
 
 
 def value(environ: Environ, limit: int) -> object:
-    """What a JSON body spells, of at most `limit` bytes. Raises Refusal, Unreadable.
+    """What a JSON body spells (see `report.parse`), of at most `limit` bytes. Raises Refusal, Unreadable.
 
     It need not be announced (chunked, HTTP/2): the server gives us a body that broke off as if it were whole, but
     a JSON text closes itself, so no part of an object or an array is one.
@@ -29,7 +29,7 @@ def value(environ: Environ, limit: int) -> object:
     announced = _announced(environ)
     data = _whole(environ, announced, limit)
     try:
-        return wire.parse(data)
+        return report.parse(data)
     except wire.Unreadable as unreadable:
         if announced is None and unreadable.unfinished:
             raise Refusal(Reason.TRUNCATED_BODY) from None
@@ -120,6 +120,6 @@ def _swallow(environ: Environ, budget: int) -> bool:
 
 def _line(line: bytes) -> object:
     try:
-        return wire.parse(line)
+        return report.parse(line)
     except wire.Unreadable as unreadable:
         return unreadable

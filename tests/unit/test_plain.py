@@ -19,7 +19,7 @@ from msgspec import UNSET
 from schemas import wire
 from schemas.event import EventSchema
 from schemas.plain import Doubt, Plain, spell
-from schemas.report import PLAIN, SCHEMA, Invalid, load
+from schemas.report import PLAIN, SCHEMA, Invalid, load, parse
 
 ROOT = Path(__file__).parents[2]
 NOW_MS = 2**50
@@ -64,6 +64,24 @@ ODD: list[Any] = [
     *({"url": "https://a.cn/x"}, {"address": "x"}, {"x": 121.5, "y": 31.25}, {"x": 1, "y": 2, "crs": "WGS84"}),
 ]
 
+PIECES = [  # of bodies
+    *(b'"', b"\\", b"\\u0000", b"\\ud800", b"\\udc00\\ud800", b"\\x41", b"\\/", b"\\u00e9", b"\\u003a", b"'", b"/**/"),
+    *(
+        b"\x00",
+        b"\x0b",
+        b"\x1f",
+        b"\n",
+        b"\t",
+        b" ",
+        b"\x7f",
+        b"\xff",
+        b"\xc0\xaf",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+    ),
+    *(b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"1.", b"01", b"-", b"-0", b"1e400", b"1e5", b".5", b"1E+2", b"0e1", b"NaN"),
+    *(b"Infinity", b"null", b"true", b",", b":", b"{", b"}", b"[", b"]", b"9" * 20, b"1" * 30, b"1" * 400),
+]
 PICKLED = [pickle.dumps(report) for report in (*VALID * 4, *SENT[:30])]  # to be copied in a hurry
 PICKLED_ODD = [pickle.dumps(value) for value in ODD]
 
@@ -135,6 +153,39 @@ def test_what_is_taken_the_short_way_is_what_marshmallow_makes_of_it() -> None:
         assert pickle.dumps(data) == before, (seed, data)
     assert seen["taken"] > ROUNDS // 50, seen
     assert seen["doubted"] > ROUNDS // 50, seen
+
+
+def test_a_body_is_read_by_type_only_where_it_reads_the_same_without() -> None:
+    """Bytes that are changed anywhere: what is taken is JSON for the strict parser too, and the same reports."""
+    seed = random.SystemRandom().randrange(2**32)
+    dice, seen = random.Random(seed), Counter[str]()
+    bodies = [*map(orjson.dumps, (*VALID, *SENT[:60])), orjson.dumps(SENT[60:63])]
+    for _ in range(ROUNDS):
+        body = dice.choice(bodies)
+        for _ in range(dice.choice((0, 1, 1, 1, 2, 3))):
+            at = dice.randrange(len(body) + 1)
+            body = body[:at] + dice.choice(PIECES) + body[at + dice.choice((0, 0, 1, 1, 2, 4)) :]
+        try:
+            read = PLAIN.read(body)
+        except Doubt:
+            seen["doubted"] += 1
+            continue
+        seen["taken"] += 1
+        assert same(msgspec.to_builtins(read), wire.parse(body)), (seed, body)
+    assert seen["taken"] > ROUNDS // 50, seen
+    assert seen["doubted"] > ROUNDS // 50, seen
+
+
+def test_a_repeated_key_is_never_read_by_type() -> None:
+    full = orjson.loads((ROOT / "schemas" / "examples" / "valid" / "full.json").read_bytes())
+    del full["extra"]
+    body = orjson.dumps(full)
+    assert isinstance(parse(body), PLAIN.type)
+    for holder in (full, full["location"], full["attachments"][0]):
+        whole = orjson.dumps(holder)
+        for key in holder:
+            with pytest.raises(wire.Unreadable):
+                parse(body.replace(whole, whole[:-1] + b"," + orjson.dumps({key: holder[key]})[1:]))
 
 
 def test_a_report_is_the_same_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
