@@ -13,6 +13,7 @@ TIME = rf"({_DAY})[Tt ]({_CLOCK})(?:\.([0-9]{{1,9}}))?({_OFFSET})?"  # RFC 3339 
 CANONICAL = rf"{_DAY}T{_CLOCK}\.[0-9]{{3}}Z"
 
 _TIME = re.compile(TIME)
+_SECONDS = {f"{second:02}": second for second in range(60)}
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, and `Z` says so
 _SHANGHAI = "+08:00"  # no daylight saving since 1991, so no time zone database
 
@@ -22,11 +23,18 @@ def parse_time(text: str) -> int:
 
     Raises ValueError for any other text and for days that no calendar has.
     """
+    seconds = _SECONDS.get(text[17:19])
+    return _parsed(text) if seconds is None else _parsed(f"{text[:17]}00{text[19:]}") + seconds * 1000
+
+
+@lru_cache(maxsize=1024)  # by the minute: what is sent together happened within a few, in most cases
+def _parsed(text: str) -> int:
     spelt = _TIME.fullmatch(text)
     if not spelt:
         raise ValueError("not a time")
     day, clock, fraction, offset = spelt.groups()
-    seconds = _midnight(day) + int(clock[:2]) * 3600 + int(clock[3:5]) * 60 + int(clock[6:])
+    midnight = int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp())
+    seconds = midnight + int(clock[:2]) * 3600 + int(clock[3:5]) * 60 + int(clock[6:])
     ms = int((fraction + "00")[:3]) if fraction else 0
     return (seconds - _offset_seconds(offset or _SHANGHAI)) * 1000 + ms
 
@@ -37,13 +45,6 @@ def format_time(ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds") + "Z"
 
 
-@lru_cache(maxsize=64)  # most reports are of today
-def _midnight(day: str) -> int:
-    """Seconds since the epoch at which it begins, in UTC."""
-    return int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp())
-
-
-@lru_cache(maxsize=64)
 def _offset_seconds(offset: str) -> int:
     if offset in "Zz":
         return 0

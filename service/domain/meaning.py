@@ -1,6 +1,7 @@
 """What a well-formed report means to this district: its topic, its names, and what is odd about it."""
 
 from enum import StrEnum
+from itertools import compress
 from typing import NamedTuple
 
 from schemas.catalogue import Catalogue, Category, Major, Standing
@@ -34,16 +35,7 @@ def examine(report: Report, catalogue: Catalogue, *, now_ms: int, accept_unknown
     unknown = verdict.standing is Standing.UNKNOWN_MINOR
     if verdict.major is None or (unknown and not accept_unknown_minor):
         return Problem("/category", Reason.UNKNOWN_CATEGORY)
-    return Meaning(verdict.major, verdict.category, tuple(_flags(report, catalogue, now_ms, unknown)))
-
-
-def _flags(report: Report, catalogue: Catalogue, now_ms: int, unknown_minor: bool) -> list[Flag]:
-    flags = [Flag.UNKNOWN_MINOR] if unknown_minor else []
     point = geographic_xy(report)
-    if point is not None and not catalogue.box.contains(*point):
-        flags.append(Flag.OUTSIDE_DISTRICT)
-    if report.masked:
-        flags.append(Flag.PERSONAL_DATA_MASKED)
-    if report.occurred_at_ms > now_ms:
-        flags.append(Flag.AHEAD_OF_CLOCK)
-    return flags
+    # in the order of `Flag`
+    odd = (unknown, point and not catalogue.box.contains(*point), report.masked, report.occurred_at_ms > now_ms)
+    return Meaning(verdict.major, verdict.category, tuple(compress(Flag, odd)) if any(odd) else ())
