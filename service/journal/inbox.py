@@ -104,11 +104,11 @@ def _packed(messages: Sequence[Message]) -> tuple[str, bytes]:
     rows: list[tuple[object, ...]] = []
     blobs: list[bytes] = []
     at = 1
-    for m in messages:
-        fact = m.fact or b""
-        blobs += (m.fingerprint, m.headers, m.value, fact)
-        sizes = (len(m.headers), len(m.value), len(fact))
-        rows.append((m.sender, m.report_id, m.case_id, m.topic, m.received_at, at, *sizes))
+    for sender, report_id, fingerprint, case_id, topic, headers, value, received_at, fact in messages:
+        told = fact or b""
+        blobs += (fingerprint, headers, value, told)
+        sizes = (len(headers), len(value), len(told))
+        rows.append((sender, report_id, case_id, topic, received_at, at, *sizes))
         at += 16 + sum(sizes)
     return orjson.dumps(rows).decode(), b"".join(blobs)
 
