@@ -1,23 +1,22 @@
 """What the Kafka client's thread is given: for each partition a batch whose records are made, and told of, in one go.
 
 By the client's own way each record costs thirty small writes, a future with a lock, and two callbacks: 20 µs of Python.
-Here it is a join of its parts (Kafka's format of version 2), and one call tells what became of all of a batch's.
+Here all of a partition are joined at once, and one call tells what became of all of a batch's.
 The frame of the batch, its checksum, its numbers for idempotence and its way to the broker are the client's.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count, repeat
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from kafka import errors as kafka
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.memory_records import MemoryRecordsBuilder
-from kafka.record.util import encode_varint
 from kafka.structs import TopicPartition
 
-K = TypeVar("K")
+from service.broker.records import NUMBERS
 
 MOST_BYTES = 256 * 1024  # of a batch, unless one record alone has more
 
@@ -37,21 +36,7 @@ NOT_TOLD = -1  # an offset
 
 ErrorOf = Callable[[int], BaseException]  # of those that failed together, each one's by its place among them
 Told = Callable[[Sequence[int], int, Iterable[int], ErrorOf | None], None]  # seqs, partition, offsets, or the errors
-
-
-class Record(NamedTuple):
-    """A message as Kafka will have it."""
-
-    seq: int
-    body: bytes  # all but its place in a batch, as it is written
-
-    @classmethod
-    def of(cls, seq: int, key: bytes | None, value: bytes, headers: Collection[tuple[str, bytes]]) -> "Record":
-        parts = [_NULL] if key is None else [_NUMBERS[len(key)], key]
-        parts += (_NUMBERS[len(value)], value, _NUMBERS[len(headers)])
-        for name, text in headers:
-            parts += (_NAMES[name], _NUMBERS[len(text)], text)
-        return cls(seq, b"".join(parts))
+Record = tuple[int, bytes]  # its seq; all but its place in a batch, as it is written (`records`)
 
 
 class Batch(ProducerBatch):  # type: ignore[misc]  # the client has no types
@@ -63,36 +48,41 @@ class Batch(ProducerBatch):  # type: ignore[misc]  # the client has no types
         self._record_futures = _Parts(self._seqs, place.partition, told)
         self.produce_future.add_callback(partial(_tell, told, self._seqs, place.partition, 0))
 
-    def add(self, record: Record, now_ms: int) -> bool:
-        """False: it is full, or on its way."""
-        added = self.records.add(record, now_ms)
-        if added:
-            self._seqs.append(record.seq)
-        return bool(added)
+    def add(self, records: Sequence[Record], now_ms: int) -> int:
+        """How many of them it takes, from the first on; none when it is full, or on its way."""
+        taken: int = self.records.add(records, now_ms)
+        self._seqs += [seq for seq, _ in records[:taken]]
+        return taken
 
 
 class Records(MemoryRecordsBuilder):  # type: ignore[misc]  # the client has no types
-    """The client's, which takes a record as a whole. All that is set here are slots: another name would raise."""
+    """The client's, which takes many records at once. All that is set here are slots: another name would raise."""
 
     _next_offset: int
 
-    def add(self, record: Record, now_ms: int) -> bool:
-        """False: no more fits in, or it is closed."""
+    def add(self, records: Sequence[Record], now_ms: int) -> int:
+        """How many of them it takes, from the first on; none when no more fits in, or it is closed."""
         if self._closed:
-            return False
-        builder, offset = self._builder, self._next_offset
-        if offset == 0:
+            return 0
+        builder, first, parts = self._builder, self._next_offset, list[bytes]()
+        if first == 0:
             builder._first_timestamp = builder._max_timestamp = now_ms
-        place = b"\0" + _NUMBERS[now_ms - builder._first_timestamp] + _NUMBERS[offset]
-        head = _NUMBERS[len(place) + len(record.body)] + place
-        if offset and len(builder._buffer) + len(head) + len(record.body) > MOST_BYTES:
-            return False
-        builder._buffer += head
-        builder._buffer += record.body
-        builder._max_timestamp = max(builder._max_timestamp, now_ms)
-        builder._num_records = self._next_offset = offset + 1
-        builder._last_offset = offset
-        return True
+        when = b"\0" + NUMBERS[now_ms - builder._first_timestamp]
+        offset, size = first, len(builder._buffer)
+        for _, body in records:
+            place = when + NUMBERS[offset]
+            head = NUMBERS[len(place) + len(body)] + place
+            size += len(head) + len(body)
+            if offset and size > MOST_BYTES:
+                break
+            parts += (head, body)
+            offset += 1
+        if parts:
+            builder._buffer += b"".join(parts)
+            builder._max_timestamp = max(builder._max_timestamp, now_ms)
+            builder._num_records = self._next_offset = offset
+            builder._last_offset = offset - 1
+        return offset - first
 
     def append(self, *_: Any) -> None:
         """No: a record that comes by the client's own way begins a batch of the client's."""
@@ -127,7 +117,7 @@ def _tell(told: Told, seqs: Sequence[int], partition: int, place: int, result: A
         told(seqs, partition, repeat(NOT_TOLD) if first == NOT_TOLD else count(first + place), None)
 
 
-def hand_over(accumulator: Any, place: TopicPartition, records: Iterable[Record], told: Told) -> None:
+def hand_over(accumulator: Any, place: TopicPartition, records: Sequence[Record], told: Told) -> None:
     """Leave them, in order, where the client's thread will find them; it is not woken. Raises when it has ended."""
     now_ms = int(time.time() * 1000)
     accumulator._appends_in_progress.increment()  # who ends the client waits for us
@@ -136,11 +126,11 @@ def hand_over(accumulator: Any, place: TopicPartition, records: Iterable[Record]
             if accumulator._closed:
                 raise kafka.IllegalStateError("the client is closed")
             queue = accumulator._batches[place]
-            for record in records:
-                if queue and isinstance(queue[-1], Batch) and queue[-1].add(record, now_ms):
-                    continue
+            if queue and isinstance(queue[-1], Batch):
+                records = records[queue[-1].add(records, now_ms) :]
+            while records:
                 batch = Batch(place, told)
-                batch.add(record, now_ms)
+                records = records[batch.add(records, now_ms) :]
                 queue.append(batch)
                 accumulator._incomplete.add(batch)
     finally:
@@ -150,26 +140,3 @@ def hand_over(accumulator: Any, place: TopicPartition, records: Iterable[Record]
 def plain() -> ProducerBatch:
     """A batch of the client's own, for a look at what it has."""
     return ProducerBatch(TopicPartition("topic", 0), MemoryRecordsBuilder(2, 0, MOST_BYTES))
-
-
-class _Written(dict[K, bytes]):
-    """How something is written in a record, worked out once: it is done by the byte, and they are few."""
-
-    def __init__(self, write: Callable[[K], bytes]) -> None:
-        super().__init__()
-        self._write = write
-
-    def __missing__(self, what: K) -> bytes:
-        written = self[what] = self._write(what)
-        return written
-
-
-def _number(number: int) -> bytes:
-    written = bytearray()
-    encode_varint(number, written.append)
-    return bytes(written)
-
-
-_NUMBERS = _Written(_number)
-_NULL = _number(-1)  # for the length of what is not there
-_NAMES = _Written[str](lambda name: _number(len(name.encode())) + name.encode())

@@ -4,6 +4,7 @@ Most lanes are level: all that the journal held when it was last read has been h
 in one statement for all. A lane that is behind (no room, paused, begun anew) is read by itself, as far as it has room.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -74,17 +75,17 @@ class Lanes(dict[str, Lane]):
         if not rooms:  # asked before those that are behind are read: what comes later is beyond it
             self._level_upto, self._version = self._journal.last(), version
             return {}
-        batch: dict[str, list[Pending]] = {}
-        came = self._journal.pending(None, self._level_upto, READ_AT_ONCE)
+        came, batch = self._journal.pending(None, self._level_upto, READ_AT_ONCE), dict[str, list[Pending]]()
+        by_topic: defaultdict[str, list[Pending]] = defaultdict(list)
         for message in came:
-            lane = self.get(message.topic)
-            if lane is None or lane.topic not in rooms or lane.more or message.seq <= lane.cursor:
-                continue
-            if rooms[lane.topic] > 0:
-                rooms[lane.topic] -= 1
-                batch.setdefault(lane.topic, []).append(message)
-            else:
-                lane.more = True
+            by_topic[message.topic].append(message)
+        for topic, messages in by_topic.items():
+            if topic in rooms:
+                lane, most = self[topic], max(0, rooms[topic])
+                news = messages if messages[0].seq > lane.cursor else [one for one in messages if one.seq > lane.cursor]
+                lane.more = len(news) > most
+                if news[:most]:
+                    batch[topic] = news[:most]
         if came:
             self._level_upto = came[-1].seq
         if len(came) < READ_AT_ONCE:

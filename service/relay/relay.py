@@ -12,9 +12,9 @@ All three end the publisher, so that nothing can overtake what failed; the windo
 
 import logging
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from service.metrics import Bound, RelayMetrics
 from service.ports import (
@@ -48,11 +48,11 @@ SETTLED_AT_ONCE, GIVE_WAY_SECONDS = 128, 0.001  # messages of one transaction, a
 RECORD_OVERHEAD = 512  # bytes of framing and added headers per record, estimated generously
 
 
-class Flight(NamedTuple):
-    """A message on its way: handed to the publisher, not yet settled."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Flight:
+    """What was handed to the publisher together."""
 
     lane: Lane
-    received_at: int
     handed_at: float  # monotonic
 
 
@@ -85,7 +85,7 @@ class Relay:
         self._window, self._wake, self._clock = window, wake, clock
         self._folded, self._relieve = folded, relieve
         self._publisher: Publisher | None = None
-        self._in_flight: dict[int, Flight] = {}  # by seq, longest in flight first
+        self._in_flight: dict[int, tuple[Flight, int]] = {}  # by seq, longest first; with when it was received
         self._rewind = True  # begin at the lowest undelivered: a publisher, ours or another leader's, was cut short
         self._unsaved: list[Delivery] = []  # acknowledged by Kafka, not yet marked in the journal
         self._kept = 0  # the highest settled seq that waits in the journal for the cases; 0: none does
@@ -176,15 +176,11 @@ class Relay:
             log.info("publisher ready")
 
     def _read(self) -> dict[str, list[Pending]]:
-        acknowledged = Counter(
-            self._in_flight[one.seq].lane.topic for one in self._unsaved if one.seq in self._in_flight
-        )
-
         def room(lane: Lane) -> int:
             told = self._watch.pause(lane.topic)
             self._show(lane, told is not None or lane.paused is not None)
             paused = told is not None or self._clock.monotonic() < lane.retry_at
-            return 0 if paused else lane.room(self._window) + acknowledged[lane.topic]
+            return 0 if paused else lane.room(self._window)
 
         return self._lanes.read(room)
 
@@ -204,7 +200,8 @@ class Relay:
 
     def _send(self, publisher: Publisher, lane: Lane, messages: list[Pending]) -> bool:
         """Hand them over. False: look around first; the client had to be waited for, or has ended."""
-        limit, now = self._watch.topics[lane.topic].max_message_bytes, self._clock.monotonic()
+        limit = self._watch.topics[lane.topic].max_message_bytes
+        flight = Flight(lane, self._clock.monotonic())
         for message in messages:
             try:
                 if message.size + RECORD_OVERHEAD > limit:
@@ -220,15 +217,34 @@ class Relay:
                 return False  # the next turn finds the failure
             else:
                 lane.in_flight += 1
-                self._in_flight[message.seq] = Flight(lane, message.received_at, now)
+                self._in_flight[message.seq] = flight, message.received_at
             lane.cursor = message.seq
         return True
 
     # ---- settling ----
 
     def _reap(self) -> None:
-        if self._publisher is not None:
-            self._unsaved += self._publisher.deliveries()
+        """Take what Kafka has acknowledged: it makes room in its lane, once it is saved."""
+        if self._publisher is None:
+            return
+        landed: defaultdict[Flight, list[float]] = defaultdict(list)
+        told = self._publisher.deliveries()
+        self._unsaved += told
+        for one in told:
+            if (found := self._in_flight.pop(one.seq, None)) is not None:
+                flight, received_at = found
+                landed[flight].append((one.at - received_at) / 1000)
+        now = self._clock.monotonic()
+        for flight, lags in landed.items():
+            self._landed(flight.lane, len(lags))
+            self._seconds[flight.lane.topic,].observe_all([now - flight.handed_at] * len(lags))
+            self._lag[flight.lane.topic,].observe_all([max(0.0, lag) for lag in lags])
+
+    def _landed(self, lane: Lane, count: int) -> None:
+        lane.in_flight -= count
+        lane.backoff = self._backoff = 0.0
+        lane.paused = None
+        self._publishes[lane.topic, "delivered"].inc(count)
 
     def _save(self, upto: dict[str, int]) -> None:
         """What was acknowledged, a few at a time as intake waits; with the last, what is about to be handed over."""
@@ -244,24 +260,8 @@ class Relay:
         """One transaction."""
         self._journal.hand_over(upto, settled, folded)
         del self._unsaved[: len(settled)]
-        self._kept = max([seq for seq in (self._kept, *(one.seq for one in settled)) if seq > folded], default=0)
-        landed: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-        now = self._clock.monotonic()
-        for one in settled:
-            if (flight := self._in_flight.pop(one.seq, None)) is not None:
-                lag = max(0, one.at - flight.received_at) / 1000
-                landed[flight.lane.topic].append((now - flight.handed_at, lag))
-        for topic, times in landed.items():
-            seconds, lags = zip(*times, strict=True)
-            self._seconds[topic,].observe_all(seconds)
-            self._lag[topic,].observe_all(lags)
-            self._landed(self._lanes[topic], len(times))
-
-    def _landed(self, lane: Lane, count: int) -> None:
-        lane.in_flight -= count
-        lane.backoff = self._backoff = 0.0
-        lane.paused = None
-        self._publishes[lane.topic, "delivered"].inc(count)
+        highest = max(self._kept, settled[-1].seq if settled else 0)
+        self._kept = highest if highest > folded else 0
 
     # ---- failing ----
 
@@ -294,7 +294,7 @@ class Relay:
         if failure.alone or lane.cursor <= lane.single_upto:
             self._park(lane, seq, reason, failure.detail)
         else:
-            lane.single_upto = max(seq for seq, flight in self._in_flight.items() if flight.lane is lane)
+            lane.single_upto = max(seq for seq, (flight, _) in self._in_flight.items() if flight.lane is lane)
 
     def _park(self, lane: Lane, seq: int, reason: ParkReason, detail: str) -> None:
         self._journal.park(seq, reason, detail, int(self._clock.time() * 1000))
@@ -313,7 +313,7 @@ class Relay:
         if not self._watch.reachable:
             self._reached_at = now
             return None  # the client itself waits for the cluster, and keeps order and sequence numbers meanwhile
-        for flight in self._in_flight.values():
+        for flight, _ in self._in_flight.values():
             waited = now - max(self._reached_at, flight.handed_at)
             if waited <= STALL_SECONDS:
                 return None  # and those behind it are younger
@@ -335,5 +335,5 @@ class Relay:
         self._retry_at = self._clock.monotonic() + self._backoff
 
     def _lane_of(self, seq: int | None) -> Lane | None:
-        flight = self._in_flight.get(seq) if seq is not None else None
-        return flight.lane if flight else None
+        found = self._in_flight.get(seq) if seq is not None else None
+        return found[0].lane if found else None

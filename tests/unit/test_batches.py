@@ -13,7 +13,10 @@ from kafka.producer.record_accumulator import RecordAccumulator
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import TopicPartition
 
+from schemas.event import HEADERS as NAMES
+from schemas.event import unpacked
 from service.broker.batches import MOST_BYTES, NOT_TOLD, ErrorOf, Record, Records, hand_over
+from service.broker.records import Bodies, body
 
 PLACE = TopicPartition("topic", 2)
 MOMENTS = st.integers(1_600_000_000_000, 1_900_000_000_000)
@@ -39,7 +42,7 @@ class Teller:
 
 
 def record(seq: int, value: bytes = b"{}") -> Record:
-    return Record.of(seq, b"case", value, [("journal-seq", b"%d" % seq)])
+    return seq, body(b"case", value, [("journal-seq", b"%d" % seq)])
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def test_a_batch_is_what_the_client_itself_would_have_written(records: list[Any]
     ours, theirs = Records(2, 0, MOST_BYTES), MemoryRecordsBuilder(2, 0, MOST_BYTES)
 
     for at, key, value, headers in records:
-        added = ours.add(Record.of(1, key, value, headers), at)
+        added = ours.add([(1, body(key, value, headers))], at)
         assert added == (theirs.append(at, key, value, headers) is not None)
 
     for one in (ours, theirs):
@@ -68,6 +71,35 @@ def test_a_batch_is_what_the_client_itself_would_have_written(records: list[Any]
         one.close()
     assert ours.buffer() == theirs.buffer()
     assert ours.next_offset() == theirs.next_offset()
+
+
+@given(RECORDS)
+def test_records_that_come_together_are_written_as_one_by_one(records: list[Any]) -> None:
+    bodies = [(n, body(key, value, headers)) for n, (_, key, value, headers) in enumerate(records)]
+    together, alone = Records(2, 0, MOST_BYTES), Records(2, 0, MOST_BYTES)
+
+    assert together.add(bodies, 1_700_000_000_000) == sum(alone.add([one], 1_700_000_000_000) for one in bodies)
+
+    for one in (together, alone):
+        one.set_producer_state(7, 1, 41, False)
+        one.close()
+    assert together.buffer() == alone.buffer()
+
+
+@given(
+    st.integers(1, 2**40),
+    st.integers(1, 300),
+    st.none() | st.binary(max_size=70),
+    st.lists(st.binary(max_size=70).filter(lambda line: b"\n" not in line), min_size=1, max_size=9),
+)
+def test_what_is_written_once_for_many_is_what_each_has(seq: int, attempt: int, key: bytes, lines: list[bytes]) -> None:
+    bodies = Bodies(b"journal")
+    ours = [*zip([*NAMES][-3:], (b"journal", b"%d" % seq, b"%d" % attempt), strict=True)]
+
+    for id_ in (b"first", b"second"):
+        lines[1:2] = [id_]
+        packed = b"\n".join(lines)
+        assert bodies.body(seq, attempt, key, b"{}", packed) == body(key, b"{}", [*unpacked(packed), *ours])
 
 
 def test_all_of_a_batch_are_told_of_together(accumulator: RecordAccumulator) -> None:
