@@ -1,12 +1,13 @@
 """What one transaction of the casebook changes, gathered in memory and written at its end."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from schemas.words import Stage, Standard
+from service.cases.news import Amount
 from service.cases.search import Labels
 from service.domain import case as domain
 from service.domain.standards import Assessment, Rules, horizon_ms
@@ -41,7 +42,7 @@ class Changes:
         self._cases: dict[str, Assessment | None] = {}
         self._states: dict[str, bytes | None] = {}  # of cases that will be asked for
         self._changed: dict[str, bool] = {}  # case_id → whether it was stripped
-        self._counts: Counter[tuple[str, Labels]] = Counter()
+        self._counts: defaultdict[tuple[str, Labels], float] = defaultdict(float)
         self._aside: list[Entry] = []
         self._meta: dict[str, int | str] = {}
 
@@ -66,9 +67,10 @@ class Changes:
         self._cases[assessed.case.case_id] = assessed
         self._changed[assessed.case.case_id] = stripped
 
-    def count(self, name: str, labels: Labels, n: float = 1) -> None:
-        """Add to a total."""
-        self._counts[name, labels] += n  # type: ignore[assignment]  # of seconds, too
+    def count(self, amounts: Iterable[Amount]) -> None:
+        """Add to the totals."""
+        for name, labels, n in amounts:
+            self._counts[name, labels] += n
 
     def remember(self, **meta: int | str) -> None:
         """Set what the fold must find again: `cursor`, `as_of`, …"""
@@ -96,7 +98,7 @@ class Changes:
         for one in self._aside:
             self._db.execute(_SET_ASIDE, one)
             if self._db.changes():
-                self.count("failures", ())
+                self.count([("failures", (), 1)])
             if not one.report_id:  # neither the sweep nor retention shall meet it
                 self._db.execute("UPDATE cases SET due=NULL, stripped=1 WHERE case_id=?", (one.case_id,))
 

@@ -10,16 +10,14 @@ casebook is opened anew.
 import logging
 import threading
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 
-from schemas.words import Standard
 from service.cases.casebook import Casebook
 from service.cases.changes import Changes, Item
-from service.cases.search import Labels
-from service.domain.case import Fact, Outcome, apply, essence
+from service.cases.news import NOTHING, Told, news, told
+from service.domain.case import Case, Fact, essence
 from service.domain.fact import read, unpack
-from service.domain.standards import Assessment, Rules, Transition
+from service.domain.standards import Assessment, Rules
 from service.ports import Entry, Feed, JournalFull, JournalUnavailable
 
 log = logging.getLogger(__name__)
@@ -155,7 +153,7 @@ class CaseFold:
 
         def finish(changes: Changes) -> None:
             if missing:
-                changes.count("gaps", (), missing)
+                changes.count([("gaps", (), missing)])
             if messages:
                 changes.remember(as_of=messages[-1].received_at)
             changes.remember(cursor=upto)
@@ -165,31 +163,29 @@ class CaseFold:
 
     def _digest(self, changes: Changes, message: Entry, now_ms: int) -> None:
         fact = fact_of(message)
-        before = changes.get(fact.case_id)
-        if before is not None and before.is_due(now_ms):  # as the sweep would have, had it come by
-            before = self._tell(changes, before, before, now_ms)
-        known = before.case if before is not None else None
-        case = apply(known, fact)
-        if case is known:
+        case = changes.get(fact.case_id)
+        if case is None:
+            self._tell(changes, Assessment(Case.of(fact), self._rules), NOTHING, now_ms)
             return
-        self._tell(changes, before, Assessment(case, self._rules, before), now_ms)
+        if case.is_due(now_ms):  # as the sweep would have, had it come by
+            self._tell(changes, case, told(case), now_ms)
+        known = told(case)
+        if case.add(fact):
+            self._tell(changes, case, known, now_ms)
 
-    def _tell(self, changes: Changes, before: Assessment | None, after: Assessment, now_ms: int) -> Assessment:
+    def _tell(self, changes: Changes, case: Assessment, known: Told, now_ms: int) -> None:
         """The case judged; what has become true of it is added to the totals."""
-        after, transitions = after.judged(now_ms)
-        after, seconds = after.measured()
-        for name, labels, n in _news(before, after, transitions, seconds):
-            changes.count(name, labels, n)
-        changes.put(after)
-        return after
+        changes.count(news(known, case, case.judge(now_ms), case.measure()))
+        changes.put(case)
 
     # ---- sweeping ----
 
     def _sweep(self, now_ms: int) -> None:
         def judge(changes: Changes, case_id: str) -> None:
-            case = changes.get(case_id)
-            if case is not None and self._tell(changes, case, case, now_ms).is_due(now_ms):
-                raise ValueError("due still, after it was judged")
+            if (case := changes.get(case_id)) is not None:
+                self._tell(changes, case, told(case), now_ms)
+                if case.is_due(now_ms):
+                    raise ValueError("due still, after it was judged")
 
         while due := self._casebook.due(now_ms, FOLD_MESSAGES):
             self._casebook.each(due, judge)
@@ -238,56 +234,9 @@ def _assess(changes: Changes, case_id: str) -> None:
 
 def fact_of(message: Entry) -> Fact:
     """What a message in the journal says of its case. Raises KeyError, TypeError or ValueError."""
-    said = unpack(message.fact) if message.fact is not None else read(message.value or b"")
+    seq, case_id, received_at, sender, report_id, packed, value = message
+    said = unpack(packed) if packed is not None else read(value or b"")
+    at, kind, category, stage, supervision, campaign, own_only = said
     return Fact(
-        message.case_id,
-        said.occurred_at,
-        message.received_at,
-        message.seq,
-        message.sender,
-        message.report_id,
-        *said[1:],
+        *(case_id, at, received_at, seq, sender, report_id, kind, category, stage, supervision, campaign, own_only)
     )
-
-
-def _news(
-    before: Assessment | None,
-    after: Assessment,
-    transitions: Iterable[Transition],
-    seconds: Mapping[Standard, float],
-) -> list[tuple[str, Labels, float]]:
-    """What has become true of a case, as name, labels and amount of the totals."""
-    told: list[tuple[str, Labels, float]] = []
-    place, now = (after.kind, after.category[:2]), after.case
-    for step in transitions:
-        name = "corrections" if step.is_correction else "standard"
-        told.append((name, (step.kind, step.category[:2], *_WORDS[step.standard, step.outcome]), 1))
-    for standard, length in seconds.items():
-        told.append((f"{standard}_seconds", (*place, bucket(standard, length)), 1))
-        told.append((f"{standard}_seconds_sum", place, length))
-    if now.was_reported:  # of others nothing more: whose a case is may change until then, and with it who is heard
-        was = before.case if before is not None and before.case.was_reported else None
-        if was is None:
-            told.append(("reported", place, 1))
-        if now.was_approved and (was is None or not was.was_approved):
-            told.append(("approved", place, 1))
-        if more := now.reopenings - (was.reopenings if was is not None else 0):
-            told.append(("reopenings", place, more))
-    known = before.flags if before is not None else ()
-    told += [("flags", (flag.value,), 1) for flag in after.flags if flag not in known]
-    return told
-
-
-_WORDS = {(standard, outcome): (standard.value, outcome.value) for standard in Standard for outcome in Outcome}
-ARRIVAL_SECONDS = (60, 120, 300, 600, 900, 1200, 1500, 1800, 2700, 3600, 7200, 14400)
-COMPLETION_SECONDS = (
-    *(300, 600, 900, 1200, 1500, 1800, 3600, 7200, 14400, 28800, 36000, 43200),
-    *(64800, 86400, 129600, 172800, 259200),
-)
-BUCKETS = {"arrival": ARRIVAL_SECONDS, "completion": COMPLETION_SECONDS}
-
-
-def bucket(standard: str, seconds: float) -> str:
-    """The upper edge of the histogram bucket a duration falls in."""
-    edges = BUCKETS[standard]
-    return str(edges[n]) if (n := bisect_left(edges, seconds)) < len(edges) else "+Inf"

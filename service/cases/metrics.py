@@ -14,7 +14,8 @@ from prometheus_client.registry import Collector
 from schemas.catalogue import Catalogue
 from schemas.words import Standard, Supervision
 from service.cases.casebook import Casebook
-from service.cases.fold import BUCKETS, CaseFold
+from service.cases.fold import CaseFold
+from service.cases.news import BUCKETS
 from service.cases.search import Labels
 from service.domain.case import Outcome, Phase
 from service.domain.flags import CaseFlag

@@ -91,84 +91,98 @@ class Counted(NamedTuple):
 
 
 class Story:
-    """What follows from facts, one told after the other in the order they happened; as it stands when none is told."""
+    """What follows from facts, told one after the other in the order they happened."""
 
     heard: tuple[Fact, ...]  # those from who may speak of the case
-    first: Mapping[Stage, Fact]  # the earliest of each stage there is
+    first: dict[Stage, Fact]  # the earliest of each stage there is
     named_by: Fact  # the fact whose kind and category are the case's
-    arrival: Fact | None = None  # the first proof that staff were on site: whoever finished had arrived
-    finish: Fact | None = None  # the finish that stands
-    approval: Fact | None = None  # the approval that stands: the case is complete
-    cancellation: Fact | None = None
-    supervision = Supervision.NONE  # the highest stated, by field or by stage
-    campaign: Campaign | None = None  # the last stated
-    reopenings = 0
-    on_hold = False
-    kind_changed = category_changed = False  # not all facts agree
-    after_cancelled = False  # something other than a note happened after it was cancelled
-    out_of_order = False  # stages did not happen in the order of the process, or did not come in that they happened in
-    restated: tuple[Stage, ...] = ()  # stages of which there are several times
-    _came = (0, 0)  # when the last of those that are to come in order came
+    arrival: Fact | None  # the first proof that staff were on site: whoever finished had arrived
+    finish: Fact | None  # the finish that stands
+    approval: Fact | None  # the approval that stands: the case is complete
+    cancellation: Fact | None
+    supervision: Supervision  # the highest stated, by field or by stage
+    campaign: Campaign | None  # the last stated
+    reopenings: int
+    on_hold: bool
+    kind_changed: bool  # not all facts agree
+    category_changed: bool
+    after_cancelled: bool  # something other than a note happened after it was cancelled
+    out_of_order: bool  # stages did not happen in the order of the process, or did not come in that they happened in
+    restated: tuple[Stage, ...]  # stages of which there are several times
+    _came: tuple[int, int]  # when the last of those that are to come in order came
+    __slots__ = tuple(__annotations__)
+
+    def _begin(self, heard: tuple[Fact, ...]) -> None:
+        """Tell these, of which there is at least one, and nothing else."""
+        self.heard, self.first, self.named_by = heard, {}, heard[0]
+        self.arrival = self.finish = self.approval = self.cancellation = self.campaign = None
+        self.supervision, self.reopenings, self.restated, self._came = Supervision.NONE, 0, (), (0, 0)
+        self.on_hold = self.kind_changed = self.category_changed = self.after_cancelled = self.out_of_order = False
+        for fact in heard:
+            self._tell(fact)
 
     def _tell(self, fact: Fact) -> None:
-        """One more; not to be called on what somebody has seen already."""
-        told, stage, named, first = self.__dict__, fact.stage, self.named_by, self.first.get(fact.stage)
-        if fact.category != named.category:
-            told["category_changed"] = True
-        if fact.kind != named.kind:
-            told["kind_changed"] = True
+        _, occurred_at, received_at, seq, _, _, kind, category, stage, supervision, campaign, _ = fact
+        named, first = self.named_by, self.first.get(stage)
+        if category != named.category:
+            self.category_changed = True
+        if kind != named.kind:
+            self.kind_changed = True
         if first is None:
-            self._tell_stage(fact)
-        elif fact.occurred_at != first.occurred_at:
-            told["restated"] = (*self.restated, stage)
+            self._tell_stage(fact, stage)
+        elif occurred_at != first.occurred_at:
+            self.restated = (*self.restated, stage)
         if stage in _WORK:
-            self._tell_work(fact)
+            self._tell_work(fact, stage)
         if stage not in _COMMENTS:
-            came = (fact.received_at, fact.seq)
+            came = (received_at, seq)
             if came < self._came:
-                told["out_of_order"] = True
-            told["_came"] = came
+                self.out_of_order = True
+            self._came = came
         if self.cancellation is not None and stage not in _ENDED:
-            told["after_cancelled"] = True
-        if (level := fact.supervision) is not None and _RANK[level] > _RANK[self.supervision]:
-            told["supervision"] = level
-        if fact.campaign is not None:
-            told["campaign"] = fact.campaign
+            self.after_cancelled = True
+        if supervision is not None and _RANK[supervision] > _RANK[self.supervision]:
+            self.supervision = supervision
+        if campaign is not None:
+            self.campaign = campaign
 
-    def _tell_stage(self, fact: Fact) -> None:
+    def _tell_stage(self, fact: Fact, stage: Stage) -> None:
         """The first of its stage."""
-        told, stage, before = self.__dict__, fact.stage, self.first
-        told["first"] = {**before, stage: fact}
+        before = self.first
         for later in _LATER.get(stage, ()):
             if later in before and before[later].occurred_at < fact.occurred_at:
-                told["out_of_order"] = True
+                self.out_of_order = True
+        before[stage] = fact
         if stage is Stage.REPORTED:
-            told["named_by"] = fact
+            self.named_by = fact
         elif stage is Stage.CANCELLED:
-            told["cancellation"] = fact
+            self.cancellation = fact
         elif stage is Stage.RETURNED and Stage.FINISHED not in before:
-            told["out_of_order"] = True
+            self.out_of_order = True
         elif (level := _SAID_BY_STAGE.get(stage)) is not None and _RANK[level] > _RANK[self.supervision]:
-            told["supervision"] = level
+            self.supervision = level
 
-    def _tell_work(self, fact: Fact) -> None:
+    def _tell_work(self, fact: Fact, stage: Stage) -> None:
         """What it says of staff on site, of what stands, and of whether somebody is to go on."""
-        told, stage = self.__dict__, fact.stage
         if self.arrival is None and stage in _ON_SITE:
-            told["arrival"] = fact
+            self.arrival = fact
         if stage in _HOLD_STAGES:
-            told["on_hold"] = stage is Stage.SUSPENDED
+            self.on_hold = stage is Stage.SUSPENDED
         if stage is Stage.RETURNED:
-            told.update(finish=None, approval=None, reopenings=self.reopenings + 1)
+            self.finish = self.approval = None
+            self.reopenings += 1
         elif stage is Stage.FINISHED and self.finish is None:
-            told["finish"] = fact
+            self.finish = fact
         elif stage is Stage.APPROVED and self.approval is None:
-            told["approval"] = fact
+            self.approval = fact
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Case(Story):
-    """`facts`, in order and never empty, are the truth; `counted` and `measured` what was told of it, once."""
+    """`facts`, in order and never empty, are the truth; `counted` and `measured` what was told of it, once.
+
+    Facts are added in place: a case is worked on by one, who has it for himself.
+    """
 
     case_id: str
     facts: tuple[Fact, ...]
@@ -178,14 +192,44 @@ class Case(Story):
     forgotten: tuple[tuple[str, str], ...] = ()  # (sender, report_id) of facts that retention has dropped
 
     def __post_init__(self) -> None:
-        heard = self.facts
-        for fact in heard:
-            if fact.own_only and fact.sender != self.owner:
-                heard = tuple(fact for fact in heard if not self.is_foreign(fact))
-                break
-        self.__dict__.update(heard=heard, first={}, named_by=heard[0])
-        for fact in heard:
-            self._tell(fact)
+        self._tell_all()
+
+    @classmethod
+    def of(cls, fact: Fact) -> "Case":
+        """A case of which this is the first that we hear."""
+        return cls(fact.case_id, (fact,), fact.sender)
+
+    def copy(self) -> "Case":
+        """Another one to be worked on."""
+        return Case(self.case_id, self.facts, self.owner, self.counted, self.measured, self.forgotten)
+
+    def add(self, fact: Fact) -> bool:
+        """One more fact; False when its (sender, report_id) was there already.
+
+        Raises ValueError when the fact is of another case.
+        """
+        case_id, _, _, _, sender, report_id, _, _, stage, _, _, own_only = fact
+        if case_id != self.case_id:
+            raise ValueError("the fact is of another case")
+        for known in self.facts:
+            if known.report_id == report_id and known.sender == sender:
+                return False
+        if self.forgotten and (sender, report_id) in self.forgotten:
+            return False
+        is_heard = not own_only or sender == self.owner
+        if is_heard and fact > self.facts[-1] and (stage is not Stage.REPORTED or stage in self.first):
+            all_are = self.heard is self.facts
+            self.facts = (*self.facts, fact)
+            self.heard = self.facts if all_are else (*self.heard, fact)
+            self._tell(fact)  # what was told still holds
+        else:
+            if stage is Stage.REPORTED and not self.was_reported:
+                self.owner = sender
+            facts = list(self.facts)
+            insort(facts, fact)
+            self.facts = tuple(facts)
+            self._tell_all()
+        return True
 
     def is_foreign(self, fact: Fact) -> bool:
         """Whether it is of somebody who may not speak of this case."""
@@ -228,26 +272,20 @@ class Case(Story):
             return Phase.APPROVED
         return Phase.SUSPENDED if self.on_hold else self.progress
 
-    def followed_by(self, fact: Fact) -> "Case":
-        """With a fact that is heard, happened last and changes nothing about who is: what was told still holds."""
-        after, facts = object.__new__(Case), (*self.facts, fact)
-        heard = facts if self.heard is self.facts else (*self.heard, fact)
-        after.__dict__.update(self.__dict__, facts=facts, heard=heard)
-        after._tell(fact)
-        return after
-
-    def telling(self, **told: tuple[Any, ...]) -> "Case":
-        """The same facts, of which more was told (`counted`, `measured`); nothing is worked out anew."""
-        same = object.__new__(Case)
-        same.__dict__.update(self.__dict__, **told)
-        return same
-
     def outcome(self, standard: Standard) -> Counted | None:
         """The outcome counted, if one was."""
         for counted in self.counted:
             if counted.standard is standard:
                 return counted
         return None
+
+    def _tell_all(self) -> None:
+        heard = self.facts
+        for fact in heard:
+            if fact.own_only and fact.sender != self.owner:
+                heard = tuple(fact for fact in heard if not self.is_foreign(fact))
+                break
+        self._begin(heard)
 
 
 _RANK = {level: rank for rank, level in enumerate(Supervision)}
@@ -262,25 +300,11 @@ _WORK = {*_ON_SITE, *_HOLD_STAGES, Stage.RETURNED, Stage.APPROVED}
 
 
 def apply(case: Case | None, fact: Fact) -> Case:
-    """The case with one more fact; the same value when its (sender, report_id) was there already.
-
-    Raises ValueError when the fact is of another case.
-    """
+    """A case with one more fact; the same one when its (sender, report_id) was there already."""
     if case is None:
-        return Case(fact.case_id, (fact,), fact.sender)
-    if fact.case_id != case.case_id:
-        raise ValueError("the fact is of another case")
-    for known in case.facts:
-        if known.report_id == fact.report_id and known.sender == fact.sender:
-            return case
-    if (fact.sender, fact.report_id) in case.forgotten:
-        return case
-    owner = fact.sender if fact.stage is Stage.REPORTED and not case.was_reported else case.owner
-    if fact > case.facts[-1] and owner == case.owner and not case.is_foreign(fact):
-        return case.followed_by(fact)
-    facts = list(case.facts)
-    insort(facts, fact)
-    return Case(case.case_id, tuple(facts), owner, case.counted, case.measured, case.forgotten)
+        return Case.of(fact)
+    after = case.copy()
+    return after if after.add(fact) else case
 
 
 def essence(case: Case) -> Case:

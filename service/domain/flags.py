@@ -42,4 +42,4 @@ def flags(case: Case, started: Fact | None, *, outcome_stands: bool) -> tuple[Ca
         len(case.heard) != len(case.facts),
         outcome_stands,
     )
-    return tuple(compress(CaseFlag, odd)) if True in odd else ()
+    return tuple(compress(CaseFlag, odd)) if any(odd) else ()

@@ -23,9 +23,9 @@ that is not decided, or no longer called for, takes nothing back, so at every mo
 | the clock of the machine steps back | nothing is taken back |
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from schemas.words import Stage, Standard
 from service.domain.case import Case, Counted, Fact, Outcome
@@ -87,42 +87,47 @@ class Judged(NamedTuple):
 
 
 class Assessment:
-    """A case under the rules, worked out once: everything that is counted, stored and shown of it is read here."""
+    """A case under the rules, worked out once: everything that is counted, stored and shown of it is read here.
 
-    def __init__(self, case: Case, rules: Rules, before: "Assessment | None" = None) -> None:
-        """`before`: the same case under the same rules, some facts ago; what they do not touch is taken from there."""
+    What is added to it and told of it changes it in place, and the case that it was given.
+    """
+
+    case: Case
+    rules: Rules
+    kind: str
+    category: str
+    started: Fact | None  # what started the clocks
+    standards: dict[Standard, Judged]  # each of them, promised or not
+    next_due_ms: int | None
+    """When `judge` will next change something if no fact comes: never before, and then certainly; 0 is at once.
+    The rules are part of the answer: under other limits, grace or clock starts, assess again."""
+    _starts: Stage  # what starts the clocks
+    _outcome_stands: bool
+    _flags: tuple[CaseFlag, ...] | None  # None: not worked out, as nobody has asked
+    __slots__ = tuple(__annotations__)
+
+    def __init__(self, case: Case, rules: Rules) -> None:
         self.case, self.rules = case, rules
-        named, arrival = case.named_by, case.arrival
-        self.kind, self.category = named.kind, named.category
-        self.started = case.first.get(rules.clock_start.get(self.kind, Stage.REPORTED))  # what started the clocks
-        known = before.standards if before is not None and self._has_the_clocks_of(before) else {}
-        self._take(
-            {
-                Standard.ARRIVAL: self._judged(Standard.ARRIVAL, arrival, arrival, known),
-                Standard.COMPLETION: self._judged(Standard.COMPLETION, case.finish, case.approval, known),
-            }
-        )
+        self._assess()
 
-    def _has_the_clocks_of(self, before: "Assessment") -> bool:
-        """Whether nothing that bears on both standards is another."""
-        return (
-            before.started is self.started
-            and before.case.cancellation is self.case.cancellation
-            and (before.kind, before.category) == (self.kind, self.category)
-        )
+    def copy(self) -> "Assessment":
+        """Another one to be worked on."""
+        return Assessment(self.case.copy(), self.rules)
 
-    def _take(self, standards: Mapping[Standard, Judged]) -> None:
-        self.standards = standards  # each of them, promised or not
-        due, self._outcome_stands = None, False
-        for one in standards.values():
-            if (truth := one.untold) is not None and (due is None or truth.due_ms < due):
-                due = truth.due_ms
-            if one.verdict is None and one.counted is not None:
-                self._outcome_stands = True
-        # When `judged` will next change something if no fact comes: never before, and then certainly; 0 is at once.
-        # The rules are part of the answer: under other limits, grace or clock starts, assess again.
-        self.next_due_ms: int | None = due
-        self._flags: tuple[CaseFlag, ...] | None = None  # worked out when asked for
+    def add(self, fact: Fact) -> bool:
+        """One more fact, as `Case.add`. A standard that it does not touch stays as it was judged."""
+        case, named, cancelled = self.case, self.case.named_by, self.case.cancellation
+        if not case.add(fact):
+            return False
+        if case.named_by is named and case.cancellation is cancelled and case.first.get(self._starts) is self.started:
+            self._flags, (arrival, completion) = None, self.standards.values()
+            if case.arrival is not arrival.reached:
+                self._judge_anew(arrival, case.arrival, case.arrival)
+            if case.finish is not completion.reached or case.approval is not completion.decider:
+                self._judge_anew(completion, case.finish, case.approval)
+        else:
+            self._assess()
+        return True
 
     @property
     def flags(self) -> tuple[CaseFlag, ...]:
@@ -135,33 +140,38 @@ class Assessment:
         """Whether a sweep would tell something of the case."""
         return self.next_due_ms is not None and self.next_due_ms <= now_ms
 
-    def judged(self, now_ms: int) -> tuple["Assessment", tuple[Transition, ...]]:
-        """Tell what may be told at `now_ms`. To be called after facts were applied, and when `next_due_ms` has come."""
+    def judge(self, now_ms: int) -> Sequence[Transition]:
+        """Tell what may be told at `now_ms`. To be called after facts were added, and when `next_due_ms` has come."""
         if not self.is_due(now_ms):
-            return self, ()
-        standards, steps = dict(self.standards), []
+            return ()
+        steps = []
         for standard, one in self.standards.items():
             if (truth := one.untold) is not None and now_ms >= truth.due_ms:
                 now = self._told(one, truth, now_ms)
                 steps.append(Transition(now.kind, now.category, standard, now.outcome, one.counted is not None))
-                standards[standard] = Judged(*one[:-1], now)
-        after = self._telling(counted=tuple([one.counted for one in standards.values() if one.counted is not None]))
-        after._take(standards)
-        return after, tuple(steps)
+                self.standards[standard] = Judged(*one[:-1], now)
+        self.case.counted = tuple([one.counted for one in self.standards.values() if one.counted is not None])
+        self._look_ahead()
+        return steps
 
-    def measured(self) -> tuple["Assessment", Mapping[Standard, float]]:
-        """The durations (s) to observe now, each given once per case and for ever. To be called after `judged`.
+    def measure(self) -> Mapping[Standard, float]:
+        """The durations (s) to observe now, each given once per case and for ever. To be called after `judge`.
 
         An arrival is given when it is known, judged or not; a completion when its outcome is counted and a finish
         stands, so a case that ran over its deadline enters with its true length, not as none.
         """
-        started, seconds = self.started, {}
+        started, done = self.started, self.case.measured
+        seconds: dict[Standard, float] = {}
+        if started is None or len(done) == len(self.standards):
+            return seconds
         for standard, one in self.standards.items():
-            if one.reached is None or started is None or standard in self.case.measured:
+            if (reached := one.reached) is None or standard in done:
                 continue
-            if standard is Standard.ARRIVAL or one.counted:
-                seconds[standard] = seconds_between(started.occurred_at, one.reached.occurred_at)
-        return self._telling(measured=(*self.case.measured, *seconds)) if seconds else self, seconds
+            if standard is Standard.ARRIVAL or one.counted is not None:
+                seconds[standard] = seconds_between(started.occurred_at, reached.occurred_at)
+        if seconds:
+            self.case.measured = (*done, *seconds)
+        return seconds
 
     def running_deadline(self, standard: Standard) -> int | None:
         """The deadline (epoch ms) an open case is still running towards, or has run past; None once fulfilled."""
@@ -173,15 +183,36 @@ class Assessment:
         deadline = self.running_deadline(standard)
         return deadline is not None and now_ms > deadline
 
-    def _judged(
-        self, standard: Standard, reached: Fact | None, decider: Fact | None, known: Mapping[Standard, Judged]
-    ) -> Judged:
-        if (one := known.get(standard)) is None:
-            limit, time, counted = self._promised(standard)
-        elif one.reached is reached and one.decider is decider:
-            return one
-        else:
-            limit, time, counted = one.limit_seconds, one.clock, one.counted
+    def _assess(self) -> None:
+        """All of it."""
+        case, named = self.case, self.case.named_by
+        self.kind, self.category = named.kind, named.category
+        self._starts = self.rules.clock_start.get(self.kind, Stage.REPORTED)
+        self.started = case.first.get(self._starts)
+        self.standards = {
+            Standard.ARRIVAL: self._judged(Standard.ARRIVAL, case.arrival, case.arrival),
+            Standard.COMPLETION: self._judged(Standard.COMPLETION, case.finish, case.approval),
+        }
+        self._look_ahead()
+
+    def _judge_anew(self, one: Judged, reached: Fact | None, decider: Fact | None) -> None:
+        """By the same clock, which nothing has touched."""
+        verdict = one.clock and self._verdict(one.clock, reached, decider)
+        now = Judged(one.standard, one.limit_seconds, one.clock, reached, decider, verdict, one.counted)
+        self.standards[one.standard] = now
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        due, self._outcome_stands, self._flags = None, False, None
+        for *_, verdict, counted in self.standards.values():
+            if verdict is None:
+                self._outcome_stands |= counted is not None
+            elif (counted is None or counted.outcome is not verdict.outcome) and (due is None or verdict.due_ms < due):
+                due = verdict.due_ms
+        self.next_due_ms = due
+
+    def _judged(self, standard: Standard, reached: Fact | None, decider: Fact | None) -> Judged:
+        limit, time, counted = self._promised(standard)
         verdict = time and self._verdict(time, reached, decider)
         return Judged(standard, limit, time, reached, decider, verdict, counted)
 
@@ -212,12 +243,6 @@ class Assessment:
         if one.counted is not None:
             return one.counted._replace(outcome=truth.outcome, decided_at=now_ms)
         return Counted(one.standard, truth.outcome, now_ms, self.kind, self.category, truth.limit_seconds)
-
-    def _telling(self, **told: tuple[Any, ...]) -> "Assessment":
-        """The same facts, of which more was told; nothing is worked out anew."""
-        after = object.__new__(Assessment)
-        after.__dict__.update(self.__dict__, case=self.case.telling(**told))
-        return after
 
 
 def horizon_ms(limit_seconds: int) -> int:

@@ -8,7 +8,7 @@ order its facts came there. What results depends on the facts and on the time al
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from service.domain.case import Case, Fact, apply
+from service.domain.case import Case, Fact
 from service.domain.standards import Assessment, Rules
 
 
@@ -20,8 +20,9 @@ class Kept(NamedTuple):
 
     def judged(self, now: int) -> "Kept":
         """The same at this moment, or at its own if that is later: what is due by then is told."""
-        now = max(now, self.as_of)
-        return Kept(self.assessed.judged(now)[0], now)
+        after, now = self.assessed.copy(), max(now, self.as_of)
+        after.judge(now)
+        return Kept(after, now)
 
 
 def kept(case: Case, as_of: int, rules: Rules) -> Kept:
@@ -41,14 +42,14 @@ def fold(known: Kept | None, facts: Iterable[Fact], rules: Rules) -> Kept:
 
 
 def _folded(known: Kept | None, facts: list[Fact], rules: Rules) -> Kept:
-    assessed = known.assessed if known else None
+    assessed = known.assessed.copy() if known else None
     for fact in facts:
-        now = fact.received_at
-        if assessed is not None and assessed.is_due(now):  # as the sweep would have, had it come by
-            assessed, _ = assessed.judged(now)
-        case = apply(assessed.case if assessed else None, fact)
-        if assessed is None or case is not assessed.case:
-            assessed, _ = Assessment(case, rules).judged(now)
+        if assessed is None:
+            assessed = Assessment(Case.of(fact), rules)
+        else:
+            assessed.judge(fact.received_at)  # as the sweep would have, had it come by
+            assessed.add(fact)
+        assessed.judge(fact.received_at)
     assert assessed is not None
     return Kept(assessed, max(known.as_of if known else 0, facts[-1].received_at))
 

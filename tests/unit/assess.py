@@ -11,12 +11,14 @@ from service.domain.standards import Assessment, Rules, Transition, Verdict
 
 
 def judge(case: Case, now_ms: int, rules: Rules) -> tuple[Case, tuple[Transition, ...]]:
-    after, transitions = Assessment(case, rules).judged(now_ms)
-    return after.case, transitions
+    after = Assessment(case.copy(), rules)
+    transitions = after.judge(now_ms)
+    return after.case, tuple(transitions)
 
 
 def measure(case: Case, rules: Rules) -> tuple[Case, Mapping[Standard, float]]:
-    after, seconds = Assessment(case, rules).measured()
+    after = Assessment(case.copy(), rules)
+    seconds = after.measure()
     return after.case, seconds
 
 

@@ -226,7 +226,7 @@ def test_what_is_due_still_after_it_was_judged_is_set_aside(desk: Desk, monkeypa
     desk.turn()
     tell = CaseFold._tell
     monkeypatch.setattr(
-        CaseFold, "_tell", lambda fold, *args: args[2] if args[2].case.case_id == "bad" else tell(fold, *args)
+        CaseFold, "_tell", lambda fold, *args: None if args[1].case.case_id == "bad" else tell(fold, *args)
     )
     desk.now = ms(9000)
     desk.turn()
