@@ -118,7 +118,7 @@ def _entry(item: Item) -> Entry:
 
 
 def _loaded(case_id: str, state: bytes) -> domain.Case:
-    case = domain.load(orjson.loads(state))
+    case = domain.load(state)
     if case.case_id != case_id:
         raise ValueError("the state is of another case")
     return case
@@ -154,5 +154,5 @@ def _row(assessed: Assessment, stripped: bool) -> tuple[Any, ...]:
         assessed.next_due_ms,
         max([fact.received_at for fact in case.facts]),
         int(stripped),
-        orjson.dumps(domain.dump(case)),
+        domain.dump(case),
     )

@@ -63,8 +63,8 @@ class Found(NamedTuple):
     state: bytes
 
     def case(self) -> Case:
-        """The case itself. Raises KeyError, TypeError or ValueError when the state is none."""
-        return domain.load(orjson.loads(self.state))
+        """The case itself. Raises ValueError when the state is none."""
+        return domain.load(self.state)
 
 
 class CaseIndex:
@@ -76,7 +76,7 @@ class CaseIndex:
         """One case; with `owner`, only if it is that sender's."""
         theirs, bindings = (" AND owner=?2", (case_id, owner)) if owner else ("", (case_id,))
         rows = self._store.read(f"SELECT state FROM cases WHERE case_id=?1{theirs}", bindings)
-        return domain.load(orjson.loads(rows[0][0])) if rows else None
+        return domain.load(rows[0][0]) if rows else None
 
     def search(self, wanted: Search, *, now_ms: int, after: str, limit: int) -> list[Found]:
         """At most `limit` cases with an id beyond `after`, in order of their ids."""

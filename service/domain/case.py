@@ -25,10 +25,10 @@ and a `returned` in the same millisecond, the one that came to us first happened
 """
 
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -331,18 +331,18 @@ def _is_idle(case: Case, fact: Fact) -> bool:
     return fact.stage in _COMMENTS and (fact.kind, fact.category) == (case.kind, case.category) and not after_end
 
 
-def dump(case: Case) -> dict[str, Any]:
-    """The state as dicts, lists, strings and numbers, for any JSON encoder; `load` is its inverse."""
-    return {
-        "case_id": case.case_id,
-        "facts": [
-            [*fact[1:10], fact.campaign and list(fact.campaign), *_OWN_ONLY[fact.own_only]] for fact in case.facts
-        ],
-        "owner": case.owner,
-        "counted": [list(counted) for counted in case.counted],
-        "measured": list(case.measured),
-        "forgotten": list(case.forgotten),
-    }
+def dump(case: Case) -> bytes:
+    """The state as JSON; `load` is its inverse."""
+    return msgspec.json.encode(
+        {
+            "case_id": case.case_id,
+            "facts": [fact[1:] if fact.own_only else fact[1:-1] for fact in case.facts],
+            "owner": case.owner,
+            "counted": case.counted,
+            "measured": case.measured,
+            "forgotten": case.forgotten,
+        }
+    )
 
 
 class _Row(NamedTuple):
@@ -372,16 +372,16 @@ class _State(msgspec.Struct):
     owner: str = ""
 
 
-def load(state: Mapping[str, Any]) -> Case:
-    """The case `dump` wrote. Raises TypeError or ValueError for anything else."""
-    kept = msgspec.convert(state, _State)
-    facts = tuple([Fact(kept.case_id, *row) for row in kept.facts])
+def load(state: bytes) -> Case:
+    """The case `dump` wrote. Raises ValueError for anything else."""
+    kept = _read(state)
+    facts = tuple([tuple.__new__(Fact, (kept.case_id, *row)) for row in kept.facts])  # sooner than Fact(…)
     return Case(kept.case_id, facts, kept.owner or _first_reporter(facts), kept.counted, kept.measured, kept.forgotten)
+
+
+_read = msgspec.json.Decoder(_State).decode
 
 
 def _first_reporter(facts: Iterable[Fact]) -> str:
     """Of a case of the time when none belonged to anybody; as the casebook's upgrade has it, too."""
     return min(facts, key=lambda fact: (fact.stage is not Stage.REPORTED, fact.received_at, fact.seq)).sender
-
-
-_OWN_ONLY: dict[bool, list[bool]] = {True: [True], False: []}  # in a row: only where it says something

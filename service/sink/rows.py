@@ -3,8 +3,6 @@
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
-import orjson
-
 from schemas.catalogue import Catalogue
 from schemas.times import format_time, parse_time
 from schemas.words import Stage, Standard, Supervision
@@ -89,7 +87,7 @@ def case_row(one: Kept, place: Mapping[str, Any], named: Names) -> tuple[Any, ..
         *_standard(assessed, Standard.COMPLETION),
         *(case.reopenings, len(case.facts) + len(case.forgotten), ",".join(assessed.flags)),
         format_time(max(fact.received_at for fact in case.facts)),
-        *(assessed.next_due_ms, one.as_of, orjson.dumps(domain.dump(case))),
+        *(assessed.next_due_ms, one.as_of, domain.dump(case)),
         case.case_id,
     )
 

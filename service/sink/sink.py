@@ -4,8 +4,6 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from service.consumer import Database, Report
 from service.domain import case as domain
 from service.domain.case import Fact
@@ -88,7 +86,7 @@ class Sink:
             yield from ((case_id, self._loaded(*row) if row[0] else None) for case_id, *row in cursor.fetchall())
 
     def _loaded(self, state: bytes, as_of: int) -> Kept:
-        return kept(domain.load(orjson.loads(state)), as_of, self._rules)
+        return kept(domain.load(state), as_of, self._rules)
 
     def _save(self, cursor: Any, cases: Iterable[Kept], places: Mapping[str, Mapping[str, Any]]) -> None:
         rows = [case_row(one, places.get(one.assessed.case.case_id, _NOWHERE), self._named) for one in cases]

@@ -3,7 +3,6 @@
 `CASE_EXAMPLES=5000` in the environment looks harder than the default.
 """
 
-import json
 import os
 from collections import Counter
 from typing import Any
@@ -73,7 +72,7 @@ class Cases(RuleBasedStateMachine):
     def take(self, fact: Fact) -> None:
         """One fact to the fold and to the model, the state by way of its stored form."""
         stored = self.cases.get(fact.case_id)
-        case = stored and load(json.loads(json.dumps(dump(stored))))
+        case = stored and load(dump(stored))
         assert case == stored
         self.cases[fact.case_id] = apply(case, fact)
         self.models[fact.case_id].sent.append(fact)
