@@ -221,6 +221,7 @@ def _lead(
         wake=wake,
         clock=time,
         folded=lambda: fold.folded,
+        handed=fold.look,
         relieve=storage.relieve,
     )
     chores = Chores(

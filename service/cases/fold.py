@@ -23,7 +23,8 @@ from service.ports import Entry, Feed, JournalFull, JournalUnavailable
 log = logging.getLogger(__name__)
 
 FOLD_MESSAGES = 2000  # in one transaction: what is behind catches up in a few large ones, each with its flush
-PAUSE_SECONDS = 0.05  # between two looks: each one that finds something costs a flush
+PAUSE_SECONDS = 0.025  # between two looks at least: each one that finds something costs a flush
+WAIT_FOR_NEWS_SECONDS = 0.05  # after that, when nobody says that there is something new
 SWEEP_SECONDS = 1.0
 STRIP_SECONDS = 60.0
 JOIN_SECONDS = 10.0
@@ -48,6 +49,7 @@ class CaseFold:
     ) -> None:
         self._journal, self._open, self._rules, self._clock = journal, casebook, rules, clock
         self._thread: threading.Thread | None = None
+        self._news = threading.Event()
         self._rules_id, self._strip_after_ms, self._relieve = rules_id, strip_after_ms, relieve
         self._sweep_at = self._strip_at = 0.0
         self._cursor = 0
@@ -60,6 +62,11 @@ class CaseFold:
         """Fold and sweep on a thread of its own until `stop`."""
         self._thread = threading.Thread(target=self.run, args=(stop,), name="cases", daemon=True)
         self._thread.start()
+
+    def look(self) -> None:
+        """There is something new. Whoever else reads it says so as he has read it: what both have had can leave the
+        journal at once, and what the cases come to later is written twice."""
+        self._news.set()
 
     def join(self) -> None:
         """Wait for the transaction under way."""
@@ -75,8 +82,10 @@ class CaseFold:
             try:
                 if self.casebook is None:
                     self.open()
+                self._news.clear()
                 if not self.turn():
                     stop.wait(PAUSE_SECONDS)
+                    self._news.wait(WAIT_FOR_NEWS_SECONDS)
             except (JournalFull, JournalUnavailable) as error:
                 log.warning("casebook not written", extra={"error": str(error)})
                 if not (isinstance(error, JournalFull) and self._relieve()):

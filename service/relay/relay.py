@@ -60,7 +60,8 @@ class Relay:
     """Moves messages from the journal to Kafka, one `turn` after the other, all on one thread.
 
     `connect` builds a publisher, raising `PublisherBroken`; `wake` is set by whoever has news; `folded` tells how far
-    the cases have read, beyond which a settled message must stay in the journal; `relieve` makes room on a full disk,
+    the cases have read, beyond which a settled message must stay in the journal; `handed` is called when something was
+    handed over, which they had better read by the time it is settled; `relieve` makes room on a full disk,
     telling whether there was any to make.
     """
 
@@ -76,6 +77,7 @@ class Relay:
         wake: threading.Event,
         clock: Clock,
         folded: Callable[[], int] = lambda: EVERYTHING,
+        handed: Callable[[], None] = lambda: None,
         relieve: Callable[[], bool] = lambda: False,
     ) -> None:
         self._journal, self._connect, self._watch, self._metrics = journal, connect, watch, metrics
@@ -83,7 +85,7 @@ class Relay:
         self._lag = Bound(metrics.ingest_lag)
         self._lanes = Lanes(journal, topics)
         self._window, self._wake, self._clock = window, wake, clock
-        self._folded, self._relieve = folded, relieve
+        self._folded, self._handed, self._relieve = folded, handed, relieve
         self._publisher: Publisher | None = None
         self._in_flight: dict[int, tuple[Flight, int]] = {}  # by seq, longest first; with when it was received
         self._rewind = True  # begin at the lowest undelivered: a publisher, ours or another leader's, was cut short
@@ -192,6 +194,7 @@ class Relay:
                     break
         finally:  # whatever was
             publisher.push()
+        self._handed()
 
     def _show(self, lane: Lane, paused: bool) -> None:
         if paused is not lane.shown:  # asked of every topic in every turn, and seldom news

@@ -173,6 +173,7 @@ def round_of(load: str, count: int, kafka: str | None, *, profile: bool) -> tupl
             wake=wake,
             clock=time,
             folded=lambda: fold.folded,
+            handed=fold.look,
         )
         began = time.process_time()
         threads = [
