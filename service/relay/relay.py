@@ -12,6 +12,7 @@ All three end the publisher, so that nothing can overtake what failed; the windo
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ STALL_SECONDS = 30.0  # nothing acknowledged for so long on a healthy topic: the
 BACKOFF_SECONDS = (0.2, 5.0)  # first and longest pause before trying again
 JOURNAL_WAIT_SECONDS = 1.0
 DRAIN_SECONDS = 3.0  # patience for what is in flight when asked to stop
-SETTLED_AT_ONCE, GIVE_WAY_SECONDS = 128, 0.001  # messages of one transaction, and the pause between two
+SETTLED_AT_ONCE, GIVE_WAY_SECONDS = (128, 1000), 0.001  # messages of one transaction, and the pause between two
 RECORD_OVERHEAD = 512  # bytes of framing and added headers per record, estimated generously
 
 
@@ -90,6 +91,7 @@ class Relay:
         self._in_flight: dict[int, tuple[Flight, int]] = {}  # by seq, longest first; with when it was received
         self._rewind = True  # begin at the lowest undelivered: a publisher, ours or another leader's, was cut short
         self._unsaved: list[Delivery] = []  # acknowledged by Kafka, not yet marked in the journal
+        self._last = 0  # the highest seq in the journal when that was last looked for
         self._kept = 0  # the highest settled seq that waits in the journal for the cases; 0: none does
         self._retry_at = self._backoff = 0.0
         self._reached_at = 0.0
@@ -101,7 +103,7 @@ class Relay:
         """
         try:
             while not stop.is_set():
-                began = self._clock.monotonic()
+                began, used = self._clock.monotonic(), time.thread_time()
                 try:
                     self.turn()
                 except (JournalFull, JournalUnavailable) as error:  # passes; the acknowledged stays in `_unsaved`
@@ -110,21 +112,21 @@ class Relay:
                     if not (isinstance(error, JournalFull) and self._relieve()):
                         stop.wait(JOURNAL_WAIT_SECONDS)
                 each_turn()
-                self._rest(stop, began)
+                self._rest(stop, began, time.thread_time() - used)
             self._land()
         finally:
             self._drop_publisher()
             self._save({})
 
-    def _rest(self, stop: threading.Event, began: float) -> None:
+    def _rest(self, stop: threading.Event, began: float, used: float) -> None:
         """Until the next turn is due. With a backlog that is when something was acknowledged, not at once.
 
-        Nor before the last turn is over for half as long as it took, in a quarter of which it gave way: half of a core
-        is for whoever answers the platform.
+        Nor before it has rested for half of the processor time that the last turn took: a third of a core is for
+        whoever answers the platform.
         """
         backlog = any(lane.more and lane.room(self._window) <= 0 for lane in self._lanes.values())
         now = self._clock.monotonic()
-        rest = max(began + BACKLOG_SECONDS - now, min((now - began) / 2, TURN_SECONDS))
+        rest = max(began + BACKLOG_SECONDS - now, min(used / 2, TURN_SECONDS))
         stop.wait(rest if backlog else began + TURN_SECONDS - now)
         if backlog:
             self._wake.wait(TURN_SECONDS)
@@ -252,12 +254,22 @@ class Relay:
     def _save(self, upto: dict[str, int]) -> None:
         """What was acknowledged, a few at a time as intake waits; with the last, what is about to be handed over."""
         self._unsaved.sort()  # as they lie in the journal, so that a transaction changes few pages
-        while len(self._unsaved) > SETTLED_AT_ONCE:
-            self._settle({}, self._unsaved[:SETTLED_AT_ONCE], self._folded())
+        few = self._at_once()
+        while len(self._unsaved) > few:
+            self._settle({}, self._unsaved[:few], self._folded())
             self._clock.sleep(GIVE_WAY_SECONDS)  # or who waits for the journal wakes to find it held again
         folded = self._folded()
         if self._unsaved or upto or 0 < self._kept <= folded:
             self._settle(upto, self._unsaved[:], folded)
+
+    def _at_once(self) -> int:
+        """As many as came since, where that is more than a few: who brings a thousand at once may wait for as many.
+
+        And many where nobody came, and so nobody waits.
+        """
+        (few, many), last = SETTLED_AT_ONCE, self._journal.last()
+        came, self._last = last - self._last, last
+        return min(max(came, few), many) if came > 0 else many
 
     def _settle(self, upto: dict[str, int], settled: list[Delivery], folded: int) -> None:
         """One transaction."""

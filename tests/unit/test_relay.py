@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from service.journal.journal import SqliteJournal
 from service.metrics import relay_metrics
-from service.ports import JournalBroken, JournalUnavailable, PauseReason, State, Totals
+from service.ports import Delivery, JournalBroken, JournalUnavailable, PauseReason, State, Totals
 from service.relay import relay as module
 from service.relay.relay import Relay
 from tests.unit.fake_publisher import NOW, FakeKafka, FakePublisher, plain
@@ -500,19 +500,40 @@ class Rests(threading.Event):
 
 
 @pytest.mark.parametrize(
-    ("pending", "took", "rest"),
-    [(3, 0.01, 0.04), (3, 0.06, -0.01), (99, 0.001, 0.004), (99, 0.03, 0.015), (99, 9, 0.05)],
+    ("pending", "took", "used", "rest"),
+    [
+        (3, 0.01, 0.01, 0.04),
+        (3, 0.06, 0.06, -0.01),
+        (99, 0.001, 0.001, 0.004),
+        (99, 0.03, 0.03, 0.015),
+        (99, 0.03, 0.004, 0.002),
+        (99, 9, 9, 0.05),
+    ],
 )
-def test_after_a_turn_with_a_backlog_it_rests_half_as_long_as_that_took(
-    stage: Stage, pending: int, took: float, rest: float
+def test_after_a_turn_with_a_backlog_it_rests_for_half_of_the_processor_time_that_took(
+    stage: Stage, pending: int, took: float, used: float, rest: float
 ) -> None:
     stage.give(*range(pending))
     began, stop = stage.clock.now, Rests()
     stage.turn(seconds=took)
 
-    stage.relay._rest(stop, began)
+    stage.relay._rest(stop, began, used)
 
     assert stop.seconds == [rest]
+
+
+def test_as_many_are_settled_at_once_as_came_since_and_many_where_nobody_came(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, sizes = 0, list[int]()
+    monkeypatch.setattr(stage.journal, "last", lambda: last)
+    monkeypatch.setattr(stage.journal, "hand_over", lambda upto, settled, folded: sizes.append(len(settled)))
+    for came in (5000, 0, 300, 10):
+        last += came
+        stage.relay._unsaved = [Delivery(seq, 0, seq, 0) for seq in range(1100)]
+        stage.relay._save({})
+
+    assert sizes == [1000, 100, 1000, 100, 300, 300, 300, 200, *[128] * 8, 76]
 
 
 # ---- beginning and ending ----
@@ -593,11 +614,13 @@ def test_intake_gets_its_turn_while_many_are_settled(tmp_path: Path, monkeypatch
         found.append(intake.totals())
 
     stage.give(*range(300))
+    stage.turn()
+    append(intake, message("one more", topic=A))
     monkeypatch.setattr(clock, "meanwhile", between)
-    stage.turn(2)
+    stage.turn()
 
     assert [(one.accepted, one.settled, one.mismatch) for one in found] == [
-        (301, 128, 0),
-        (302, 256, 0),
+        (302, 128, 0),
+        (303, 256, 0),
     ]
     assert stage.journal.totals().settled == 300
