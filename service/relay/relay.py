@@ -92,6 +92,7 @@ class Relay:
         self._rewind = True  # begin at the lowest undelivered: a publisher, ours or another leader's, was cut short
         self._unsaved: list[Delivery] = []  # acknowledged by Kafka, not yet marked in the journal
         self._last = 0  # the highest seq in the journal when that was last looked for
+        self._sparing = False  # whether reports come, and not many at once
         self._kept = 0  # the highest settled seq that waits in the journal for the cases; 0: none does
         self._retry_at = self._backoff = 0.0
         self._reached_at = 0.0
@@ -121,12 +122,12 @@ class Relay:
     def _rest(self, stop: threading.Event, began: float, used: float) -> None:
         """Until the next turn is due. With a backlog that is when something was acknowledged, not at once.
 
-        Nor before it has rested for half of the processor time that the last turn took: a third of a core is for
-        whoever answers the platform.
+        Nor before it has rested for half of the processor time that the last turn took, as the cores are for those who
+        answer the platform first; of all the time it took, where reports come a few at a time.
         """
         backlog = any(lane.more and lane.room(self._window) <= 0 for lane in self._lanes.values())
         now = self._clock.monotonic()
-        rest = max(began + BACKLOG_SECONDS - now, min(used / 2, TURN_SECONDS))
+        rest = max(began + BACKLOG_SECONDS - now, min((now - began if self._sparing else used) / 2, TURN_SECONDS))
         stop.wait(rest if backlog else began + TURN_SECONDS - now)
         if backlog:
             self._wake.wait(TURN_SECONDS)
@@ -263,13 +264,11 @@ class Relay:
             self._settle(upto, self._unsaved[:], folded)
 
     def _at_once(self) -> int:
-        """As many as came since, where that is more than a few: who brings a thousand at once may wait for as many.
-
-        And many where nobody came, and so nobody waits.
-        """
+        """Few, as intake waits meanwhile; many where nobody came since, or whoever came brought as many."""
         (few, many), last = SETTLED_AT_ONCE, self._journal.last()
         came, self._last = last - self._last, last
-        return min(max(came, few), many) if came > 0 else many
+        self._sparing = 0 < came < many
+        return few if self._sparing else many
 
     def _settle(self, upto: dict[str, int], settled: list[Delivery], folded: int) -> None:
         """One transaction."""
