@@ -23,8 +23,8 @@ from service.ports import Entry, Feed, JournalFull, JournalUnavailable
 log = logging.getLogger(__name__)
 
 FOLD_MESSAGES = 2000  # in one transaction: what is behind catches up in a few large ones, each with its flush
-PAUSE_SECONDS = 0.025  # between two looks at least: each one that finds something costs a flush
-WAIT_FOR_NEWS_SECONDS = 0.05  # after that, when nobody says that there is something new
+PAUSE_SECONDS = 0.05  # between two looks at least: each one that finds something costs a flush, for which intake waits
+WAIT_FOR_NEWS_SECONDS = 0.025  # after that, when nobody says that there is something new
 SWEEP_SECONDS = 1.0
 STRIP_SECONDS = 60.0
 JOIN_SECONDS = 10.0
