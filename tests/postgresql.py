@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Postgresql:
             "unix_socket_directories": "",
             "shared_buffers": "64MB",
             "dynamic_shared_memory_type": "mmap",  # in its own directory: /dev/shm belongs to everybody
+            "wal_retrieve_retry_interval": "250ms",  # a standby asks as often for a primary that is away
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
@@ -80,6 +82,15 @@ class Postgresql:
         """Stop it; nothing is left."""
         self.stop()
         shutil.rmtree(self.directory)
+
+    def lose(self) -> None:
+        """It ends at once, and its disk with it."""
+        self.crash()
+        shutil.rmtree(self.directory / "data")
+
+    def part(self) -> None:
+        """Hear no more of the primary, which goes on."""
+        alter(self.url, "ALTER SYSTEM SET primary_conninfo=''")
 
     def promote(self) -> None:
         """Be the primary from now on."""
@@ -119,19 +130,81 @@ class Postgresql:
         return subprocess.run(ready, check=False).returncode == 0
 
 
+class Pair:
+    """A primary and its streaming standby; `url` finds the one of both that takes writes.
+
+    As with `Postgresql`: started from a thread that outlives it, removed at the end.
+    """
+
+    def __init__(self) -> None:
+        self._primary = Postgresql()
+        self._standby = Postgresql(self._primary)
+        host = f"127.0.0.1:{self._primary.port}"
+        self.url = self._primary.url.replace(host, f"{host},127.0.0.1:{self._standby.port}")
+
+    def begin(self, *, synchronous: bool) -> None:
+        """Start both, and return when the standby follows. `synchronous`: the primary waits for it at each commit."""
+        self._primary.start()
+        self._standby.start()
+        if synchronous:  # only now: a copy of these settings, once promoted, would wait for others
+            alter(self._primary.url, "ALTER SYSTEM SET synchronous_standby_names='*'")
+        state = ("sync" if synchronous else "async",)
+        with psycopg.connect(self._primary.url, autocommit=True) as connection:
+            sql = "SELECT sync_state FROM pg_stat_replication"
+            until(lambda: connection.execute(sql).fetchone() == state, "the standby follows")
+
+    def crash(self) -> None:
+        """As the primary does."""
+        self._primary.crash()
+
+    def start(self) -> None:
+        """Start the primary again."""
+        self._primary.start()
+
+    def promote(self, behind: float) -> None:
+        """The primary is lost with its disk, and the standby promoted, which had not heard of it for some seconds."""
+        self._standby.part()
+        time.sleep(behind)
+        self._primary.lose()
+        self._standby.promote()
+        self._primary, self._standby = self._standby, self._primary
+
+    def remove(self) -> None:
+        """Stop both; nothing is left."""
+        self._primary.remove()
+        self._standby.remove()
+
+
+def alter(url: str, statement: str) -> None:
+    """ALTER SYSTEM, waiting for no standby; the setting comes into force a moment later."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET synchronous_commit=local")
+        connection.execute(statement)
+        connection.execute("SELECT pg_reload_conf()")
+
+
 def unordered(url: str) -> None:
-    """Take from a journal there what gives its seqs in the order of commits; for the controls."""
+    """Take from a journal there what gives its seqs in the order of commits; for the controls.
+
+    A sequence gives them. What else `head` tells is counted when it is asked for, so that nobody waits for it either.
+    """
     with psycopg.connect(url, autocommit=True) as connection:
         [(text,)] = connection.execute("SELECT pg_get_functiondef('gridgov.accept'::regproc)").fetchall()
         for ours, loose in (
-            ("SELECT seq INTO before FROM head FOR UPDATE;", "SELECT nextval('gridgov.loose') - 1 INTO before;"),
+            ("SELECT seq INTO before FROM head FOR UPDATE;", "SELECT nextval('gridgov.loose') INTO before;"),
             ("UPDATE head", "used := 0; IF false THEN UPDATE head"),
             ("INTO used;", "INTO used; END IF;"),
         ):
             assert ours in text
             text = text.replace(ours, loose)
-        connection.execute("CREATE SEQUENCE gridgov.loose START 2")
         connection.execute(text)
+        connection.execute("SET search_path=gridgov")
+        connection.execute("CREATE SEQUENCE loose INCREMENT 10000")  # a group takes what lies between
+        connection.execute("ALTER TABLE head RENAME TO counted")
+        connection.execute("""
+            CREATE VIEW head AS SELECT journal_id, (SELECT last_value FROM loose) AS seq,
+            (SELECT count(*) FROM receipts) AS accepted, (SELECT gone FROM tail) AS came FROM counted
+        """)
 
 
 def installed() -> bool:

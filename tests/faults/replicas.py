@@ -1,4 +1,4 @@
-"""Rows about several gridgovs on one PostgreSQL: killed in turn, also the leader and the server; a leader cut off."""
+"""Several gridgovs on one PostgreSQL, and a row about a leader that is cut off from it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
-from random import Random
 
 import urllib3
 
-from service.journal.postgresql.server import Server
-from service.storage.postgresql import TABLES
 from tests.broker import free_port
 from tests.faults.rows import ROWS, Row, Seen, Setting
-from tests.faults.trial import PATIENCE, Kept, Trial, each, relay_sample, trial
+from tests.faults.trial import Kept, Trial, relay_sample, trial
 from tests.gridgov import Gridgov, die_with_parent, listens, until
-from tests.postgresql import Postgresql, unordered
+from tests.postgresql import Pair, Postgresql
 from tests.system.clients import Clients
 
 REPLICAS = 3
 CUT_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many reports at least, and how often what is killed meanwhile."""
-
-    reports: int
-    web: int
-    leader: int
-    server: int
 
 
 class Replicas:
@@ -46,7 +31,7 @@ class Replicas:
         self,
         one: Trial,
         stack: ExitStack,
-        server: Postgresql,
+        server: Postgresql | Pair,
         *,
         ways: Sequence[int] = (),
         broken: Mapping[str, str] | None = None,
@@ -56,11 +41,10 @@ class Replicas:
         directories = [first.data_dir.parent / f"replica-{number}" for number in range(1, REPLICAS)]
         self.all = [first, *[Gridgov(directory, first.kafka, dict(first.env)) for directory in directories]]
         for gridgov, port in zip(self.all, ways, strict=False):
+            assert isinstance(server, Postgresql)
             url = server.url.replace(f":{server.port}/", f":{port}/")
             gridgov.env = {**gridgov.env, "GRIDGOV_JOURNAL": url}
         self.kept = [stack.enter_context(Kept(gridgov, "web", "relay", broken=broken)) for gridgov in self.all]
-        self.server = server
-        self.led: list[float] = []  # seconds from the kill of a leader until another led
 
     def ready(self) -> None:
         for gridgov in self.all:
@@ -69,21 +53,6 @@ class Replicas:
     def leader(self) -> int:
         found: int = until(lambda: self._leader() + 1, "one leads", seconds=60) - 1
         return found
-
-    def kill_leader(self) -> None:
-        led = self.leader()
-        self.kept[led].signal("relay")
-        began = time.monotonic()
-        until(lambda: self._leader() not in (-1, led), "another leads", seconds=60)
-        self.led.append(time.monotonic() - began)
-
-    def kill_web(self, dice: Random, number: int) -> None:
-        dice.choice(self.kept).signal(("worker", "web")[number % 2])
-
-    def crash_server(self, dice: Random) -> None:
-        self.server.crash()
-        time.sleep(dice.uniform(0, 2))
-        self.server.start()
 
     def leads(self, number: int) -> bool:
         with suppress(urllib3.exceptions.HTTPError):
@@ -97,60 +66,6 @@ class Replicas:
     def _leader(self) -> int:
         """-1: none."""
         return next(filter(self.leads, range(REPLICAS)), -1)
-
-
-def crash_loop(setting: Setting, *, ordered: bool = True) -> Seen:
-    """Each post goes to the next replica, also those of one case."""
-    plan = Plan(1000, 10, 3, 2) if setting.short or not ordered else Plan(10_000, 100, 20, 10)
-    with ExitStack() as stack:
-        server = Postgresql()
-        stack.callback(server.remove)
-        server.start()
-        if not ordered:
-            Server(server.url, TABLES).connect().close()
-            unordered(server.url)
-        one = stack.enter_context(trial(setting, GRIDGOV_JOURNAL=server.url))
-        with ExitStack() as running:
-            replicas = Replicas(one, running, server)
-            replicas.ready()
-            urls = [gridgov.url for gridgov in replicas.all]
-            with Clients(urls, one.ledger, f"{one.prefix}-c", threads=24, pace=0.05) as clients:
-                _kill_everything(plan, setting.seed, clients, replicas)
-            if not ordered and (passed_by := _never_read(one)):
-                return Seen(met=False, figures=f"{passed_by} reports stay pending: the relay has passed them by")
-            found = one.judged(breaks=plan.leader + plan.server)
-    told = f"{plan.web} web, {plan.leader} leader kills, {plan.server} of the server: {found.figures}"
-    led = f"another led after {sorted(replicas.led)[len(replicas.led) // 2]:.1f} s, at most {max(replicas.led):.1f} s"
-    return Seen(found.met and clients.told["broken"] > 0, f"{told}; {led}")
-
-
-def _never_read(one: Trial) -> int:
-    """How many are pending for good."""
-    try:
-        one.gridgov.settled(60)
-    except AssertionError:
-        return int(one.gridgov.status()["pending"])
-    return 0
-
-
-def _kill_everything(plan: Plan, seed: int, clients: Clients, replicas: Replicas) -> None:
-    """Two at the same time; the server on this thread, as it dies with the one that starts it."""
-    dice = {name: Random(f"{seed} {name}") for name in ("web", "leader", "server")}
-    with ThreadPoolExecutor(1) as pool:
-        kill_web = partial(replicas.kill_web, dice["web"])
-        web = pool.submit(each, clients, plan.reports, plan.web, dice["web"], kill_web)
-        acts = ["leader"] * plan.leader + ["server"] * plan.server
-        dice["leader"].shuffle(acts)
-
-        def strike(number: int) -> None:
-            if acts[number] == "leader":
-                replicas.kill_leader()
-            else:
-                replicas.crash_server(dice["server"])
-
-        each(clients, plan.reports, len(acts), dice["leader"], strike)
-        web.result()
-    until(lambda: clients.answered >= plan.reports, "the rest is answered", seconds=PATIENCE)
 
 
 # ---- a leader that is cut off ----
@@ -223,14 +138,6 @@ def cut_off(setting: Setting, broken: Mapping[str, str] | None = None) -> Seen:
 
 
 ROWS += [
-    Row(
-        "three replicas on one PostgreSQL, all of it killed",
-        "0 lost, in order, copies ≤ a window a break, ledger exact",
-        crash_loop,
-        partial(crash_loop, ordered=False),
-        "seqs in no order of commits",
-        in_short=False,
-    ),
     Row(
         "a leader cut off from PostgreSQL",
         "another leads < 15 s, 0 lost, copies ≤ a window a break",

@@ -24,6 +24,7 @@ from service.config import load
 from service.domain.case import Fact
 from service.domain.standards import Rules
 from service.journal.journal import SqliteJournal
+from service.journal.postgresql import journal as postgresql_journal
 from service.journal.postgresql.journal import _ACCEPT as ACCEPT
 from service.journal.postgresql.journal import PostgresqlJournal
 from service.journal.postgresql.journal import _columns as columns
@@ -43,7 +44,7 @@ from service.storage.move import ServedPlace, move
 from service.storage.postgresql import TABLES, OnPostgresql
 from service.storage.storage import Files
 from tests.gridgov import NO_KAFKA, Gridgov, until
-from tests.postgresql import Postgresql, unordered
+from tests.postgresql import Postgresql, alter, unordered
 from tests.unit.case_desk import Desk, hurried
 from tests.unit.case_stories import RULES, told
 from tests.unit.messages import NOW, message
@@ -548,6 +549,31 @@ def test_what_no_standby_has_is_not_accepted_because_somebody_waits_no_longer(
     assert kind(again) == "duplicate"
 
 
+def test_a_leader_hands_over_nothing_that_the_standby_may_lack(
+    relays: tuple[Relay, Relay], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits, but neither for ever nor with anything else: another would have to wait too."""
+    monkeypatch.setattr(postgresql_journal, "STANDBY_SECONDS", 0.2)
+    leader = relays[0]
+    append(leader.journal, message())
+
+    def refused() -> bool:
+        try:
+            leader.write()
+        except JournalUnavailable as error:
+            return "canceling wait for synchronous replication" in str(error)
+        return False
+
+    names = "ALTER SYSTEM SET synchronous_standby_names='nobody'", "ALTER SYSTEM RESET synchronous_standby_names"
+    with altered(url, *names):
+        until(refused, "it waits for the standby")
+        leader.journal.reattempt()
+        leader.leadership.beat({})
+        leader.journal.hand_over({}, [Delivery(1, 0, 0, NOW)], EVERYTHING)
+    leader.write()
+    assert (leader.journal.totals().settled, leader.journal.totals().mismatch) == (1, 0)
+
+
 def test_what_a_synchronous_standby_has_outlives_the_primary(url: str, postgresql: Postgresql) -> None:
     standby = Postgresql(postgresql)
     try:
@@ -580,18 +606,11 @@ def test_what_a_synchronous_standby_has_outlives_the_primary(url: str, postgresq
 
 @contextmanager
 def altered(url: str, do: str, undo: str) -> Iterator[None]:
-    _alter(url, do)
+    alter(url, do)
     try:
         yield
     finally:
-        _alter(url, undo)
-
-
-def _alter(url: str, statement: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("SET synchronous_commit=local")
-        connection.execute(statement)
-        connection.execute("SELECT pg_reload_conf()")
+        alter(url, undo)
 
 
 @pytest.mark.parametrize(

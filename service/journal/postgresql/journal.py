@@ -51,6 +51,8 @@ receipts_gone AS (DELETE FROM receipts r USING gone WHERE r.seq=gone.seq)
 SELECT count(*) FROM gone
 """
 
+STANDBY_SECONDS = 3.0  # that a leader waits for synchronous standbys; then it beats, for no other would fare better
+
 Key = tuple[str, str]
 
 
@@ -155,18 +157,17 @@ class PostgresqlJournal:
         self._server.call(
             "SELECT hand_over($1, $2, $3, $4, $5, $6, $7, $8)",
             (self._holder, texts(upto), numbers(upto.values()), *columns, folded),
+            patience=STANDBY_SECONDS if upto else None,
         )
 
     def reattempt(self) -> None:
         """See `ports.Outbox.reattempt`."""
-        with self._server.transaction() as db:
-            db.execute(
-                "UPDATE messages SET attempt=attempt+1 FROM topics WHERE NOT settled AND name=topic AND seq<=handed"
-            )
+        self._server.call("SELECT reattempt($1)", (self._holder,))
 
     def park(self, seq: int, reason: ParkReason, detail: str, at: int) -> None:
         """See `ports.Outbox.park`."""
-        self._server.call("SELECT park($1, $2, $3, $4, $5)", (self._holder, seq, reason.value, detail, at))
+        bindings = (self._holder, seq, reason.value, detail, at)
+        self._server.call("SELECT park($1, $2, $3, $4, $5)", bindings, patience=STANDBY_SECONDS)
 
     def version(self) -> int:
         """The last seq: whatever comes has a higher one, and nobody else takes away."""

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 NAME, LEADER = "gridgov", "gridgov leader"  # what the server calls our sessions
 SCHEMA = "gridgov"  # where our tables are, in whatever database
 MOST_READERS = 4  # of a process at the same time; the others wait
+CANCEL_SECONDS = 3.0  # for asking the server to cancel
 DEPOSED = "GG001"  # the SQLSTATE of our own: another leads
 # Who is gone without a word is noticed by either side: by us within the time that a request waits, by the server
 # before a standby has to wait for what it left behind.
@@ -201,17 +202,18 @@ class Server:
                         raise
         raise AssertionError("not reached")
 
-    def call(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
+    def call(self, sql: str, bindings: Sequence[Any] = (), *, patience: float | None = None) -> list[Any]:
         """One statement that is a transaction by itself: no client that goes away in the middle keeps its locks.
 
-        A server that was told to wait no longer for its standbys commits, and only warns: that is no promise.
+        A server that was told to wait no longer for its standbys commits, and only warns: that is no promise. It is
+        told so after `patience`, in seconds.
         """
         warned: list[str] = []
 
         def warn(told: Diagnostic) -> None:
             warned.append(f"{told.severity}: {told.message_primary}")
 
-        with self.lent() as connection:
+        with self.lent() as connection, _ended(connection, patience):
             connection.add_notice_handler(warn)
             try:
                 rows = connection.execute(sql, bindings, binary=True).fetchall()
@@ -312,6 +314,26 @@ class Db:
     def changes(self) -> int:
         """How many rows the last statement has changed."""
         return self._cursor.rowcount
+
+
+@contextmanager
+def _ended(connection: Connection, seconds: float | None) -> Iterator[None]:
+    """Cancel what the server still does for it after so long."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, _cancel, [connection])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # or it would end what comes next
+
+
+def _cancel(connection: Connection) -> None:
+    with suppress(psycopg.Error):  # the connection may have gone meanwhile
+        connection.cancel_safe(timeout=CANCEL_SECONDS)
 
 
 def _settings_of(connection: Connection) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The tables of the journal on PostgreSQL, and the three things that are done in one statement.
+"""The tables of the journal on PostgreSQL, and what is done in one statement.
 
 As in SQLite (`service.journal.tables`), but for the totals, which stand in two rows, so that who accepts and who
 settles do not wait for each other:
@@ -92,7 +92,9 @@ BEGIN
 END $$;
 """
 
-# Not flushed: what the server forgets of it when it crashes is published again under its old seq.
+# What is settled is not flushed: what the server forgets of it is published again under its old seq. What is about to
+# be handed over is as safe as the reports are, with all that was there before it: Kafka gets nothing that a promoted
+# standby lacks, and whose seq that would give to another; and the next leader knows what Kafka may have.
 _HAND_OVER = f"""
 CREATE FUNCTION hand_over(
   who TEXT, names TEXT[], upto BIGINT[], seqs BIGINT[], partitions BIGINT[], offsets BIGINT[], times BIGINT[],
@@ -101,7 +103,9 @@ CREATE FUNCTION hand_over(
 DECLARE
   landed BIGINT; size BIGINT; more BIGINT;
 BEGIN
-  PERFORM set_config('synchronous_commit', 'off', true);
+  IF cardinality(names) = 0 THEN
+    PERFORM set_config('synchronous_commit', 'off', true);
+  END IF;
   PERFORM fence(who);
   INSERT INTO settlements SELECT d.* FROM unnest(seqs, partitions, offsets, times) AS d(seq, partition, at, settled_at)
   JOIN messages m ON m.seq=d.seq AND NOT m.settled ON CONFLICT DO NOTHING;
@@ -119,6 +123,16 @@ BEGIN
   UPDATE tail SET settled=settled+landed, folded=greatest(folded, folded_), gone=gone+size;
   INSERT INTO topics SELECT * FROM unnest(names, upto)
   ON CONFLICT(name) DO UPDATE SET handed=greatest(topics.handed, excluded.handed);
+END $$;
+"""
+
+# Not flushed: nothing is sent before the next that is handed over is, and this with it.
+_REATTEMPT = """
+CREATE FUNCTION reattempt(who TEXT) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM set_config('synchronous_commit', 'off', true);
+  PERFORM fence(who);
+  UPDATE messages SET attempt=attempt+1 FROM topics WHERE NOT settled AND name=topic AND seq<=handed;
 END $$;
 """
 
@@ -158,7 +172,7 @@ BEGIN
 END $$;
 """
 
-SCHEMA = TABLES + _FENCE + _ACCEPT + _HAND_OVER + _PARK + _REQUEUE
+SCHEMA = TABLES + _FENCE + _ACCEPT + _HAND_OVER + _REATTEMPT + _PARK + _REQUEUE
 
 # What the messages take that were put there one by one.
 WEIGH = f"""UPDATE head SET came=(SELECT gone FROM tail)+(SELECT coalesce(sum({_BYTES}), 0) FROM messages)
