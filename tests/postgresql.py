@@ -186,12 +186,16 @@ def alter(url: str, statement: str) -> None:
 def unordered(url: str) -> None:
     """Take from a journal there what gives its seqs in the order of commits; for the controls.
 
-    A sequence gives them. What else `head` tells is counted when it is asked for, so that nobody waits for it either.
+    A sequence gives them, up to a tenth of a second before the commit. What else `head` tells is counted when it is
+    asked for, so that nobody waits for that either.
     """
     with psycopg.connect(url, autocommit=True) as connection:
         [(text,)] = connection.execute("SELECT pg_get_functiondef('gridgov.accept'::regproc)").fetchall()
         for ours, loose in (
-            ("SELECT seq INTO before FROM head FOR UPDATE;", "SELECT nextval('gridgov.loose') INTO before;"),
+            (
+                "SELECT seq INTO before FROM head FOR UPDATE;",
+                "SELECT nextval('gridgov.loose') INTO before; PERFORM pg_sleep(random()/10);",
+            ),
             ("UPDATE head", "used := 0; IF false THEN UPDATE head"),
             ("INTO used;", "INTO used; END IF;"),
         ):

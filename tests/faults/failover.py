@@ -116,7 +116,7 @@ ROWS += [
         "0 lost, in order, copies ≤ a window a break, ledger exact",
         crash_loop,
         partial(crash_loop, plan=KILLS, ordered=False),
-        "seqs in no order of commits",
+        "seqs in no order of commits, some of them late",
         needs=("postgresql",),
     ),
     Row(

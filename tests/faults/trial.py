@@ -95,9 +95,14 @@ class Kept:
 
     def signal(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal to `web`, `relay`, or the `worker` forked by web; waits for there to be one; its pid."""
-        pid: int = until(lambda: self._pid(name), f"{name} runs", seconds=60)
-        os.kill(pid, number)
-        return pid
+
+        def sent() -> int | None:
+            if pid := self._pid(name):
+                os.kill(pid, number)
+            return pid
+
+        found: int = until(sent, f"{name} runs", seconds=60)
+        return found
 
     def end(self, name: str) -> None:
         """SIGTERM to `web` or `relay`; returns when another one runs in its place."""
