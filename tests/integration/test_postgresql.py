@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ from tests.unit.test_journal import (  # noqa: F401 - they are run here, with th
     SMALL,
     append,
     everything,
+    fill_up,
     kind,
     test_a_parked_message_is_kept_with_its_reason,
     test_a_receipt_is_its_senders_own,
@@ -112,6 +113,7 @@ def empty(url: str) -> None:
 
 
 _made: list[Server] = []
+_led: list[Leadership] = []
 
 
 def server(url: str, **more: Any) -> Server:
@@ -125,6 +127,9 @@ def all_closed() -> Iterator[None]:
     yield
     while _made:
         _made.pop().close()
+    while _led:
+        if (session := _led.pop()._session) is not None:
+            session.close()
 
 
 def opened(url: str, limit: int = LIMIT) -> PostgresqlJournal:
@@ -315,21 +320,18 @@ class Relay:
 
 def relay(url: str) -> Relay:
     leadership = Leadership(server(url), Gauge("leader", "who leads", registry=None))
+    _led.append(leadership)
     fenced = server(url, fence=leadership.fence, name=LEADER)
     journal = PostgresqlJournal(fenced, limit=LIMIT, holder=leadership.holder)
     return Relay(leadership, journal, Casebook(fenced, RULES))
 
 
 @pytest.fixture
-def relays(url: str) -> Iterator[tuple[Relay, Relay]]:
+def relays(url: str) -> tuple[Relay, Relay]:
     """The first leads, the second does not yet."""
     first, second = relay(url), relay(url)
     assert first.leadership.wait(threading.Event())
-    yield first, second
-    for one in (first, second):
-        one.journal.close()
-        if one.leadership._session is not None:
-            one.leadership._session.close()
+    return first, second
 
 
 def test_a_leader_whom_another_has_followed_writes_nothing_more(relays: tuple[Relay, Relay]) -> None:
@@ -533,20 +535,41 @@ def test_what_no_standby_has_is_not_accepted_because_somebody_waits_no_longer(
     posted: list[str] = []
 
     def accept() -> None:
-        while True:  # the setting comes into force a little later
-            posted.append(f"r-{len(posted)}")
-            append(journal, message(posted[-1]))
+        posted.append(f"r-{len(posted)}")
+        append(journal, message(posted[-1]))
 
-    names = "ALTER SYSTEM SET synchronous_standby_names='nobody'", "ALTER SYSTEM RESET synchronous_standby_names"
-    with altered(url, *names), ThreadPoolExecutor() as pool:
-        accepting = pool.submit(accept)
-        cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event='SyncRep'"
-        with psycopg.connect(url, autocommit=True) as connection:
-            until(lambda: (connection.execute(cancel), accepting.done())[1], "a commit waited for the standby")
-        with pytest.raises(JournalUnavailable, match="canceling wait for synchronous replication"):
-            accepting.result(PATIENCE)
+    unpromised(url, accept)
     [again] = append(journal, message(posted[-1]))
     assert kind(again) == "duplicate"
+
+
+def test_nor_is_it_when_it_comes_again_to_a_full_journal(small: PostgresqlJournal, url: str) -> None:
+    """A primary that crashed shows also what its standby has not got."""
+    fill_up(small)  # type: ignore[arg-type]  # its own is like SQLite's
+    repeat = message("r-1", value=b"v" * 3_000)
+    unpromised(url, lambda: append(small, repeat))
+    [again] = append(small, repeat)
+    assert kind(again) == "duplicate"
+
+
+def unpromised(url: str, accept: Callable[[], object]) -> None:
+    """Without its standby the server is waited for, and nothing promised once it is waited for no longer."""
+
+    over = threading.Event()
+
+    def accepting() -> None:
+        while not over.is_set():  # the setting comes into force a little later
+            accept()
+
+    names = "ALTER SYSTEM SET synchronous_standby_names='nobody'", "ALTER SYSTEM RESET synchronous_standby_names"
+    with altered(url, *names), ThreadPoolExecutor() as pool, ExitStack() as stack:
+        refused = pool.submit(accepting)
+        cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event='SyncRep'"
+        stack.callback(over.set)
+        with psycopg.connect(url, autocommit=True) as connection:
+            until(lambda: (connection.execute(cancel), refused.done())[1], "a commit waited for the standby")
+        with pytest.raises(JournalUnavailable, match="canceling wait for synchronous replication"):
+            refused.result(PATIENCE)
 
 
 def test_a_leader_hands_over_nothing_that_the_standby_may_lack(
