@@ -64,7 +64,8 @@ class Crashes:
         acts: list[Callable[[], object]] = [self.kill_leader] * plan.leader
         acts += [partial(self.crash_server, dice)] * plan.server
         dice.shuffle(acts)
-        acts[len(acts) // 2 : 0] = [partial(self.server.promote, BEHIND)] * plan.promotion
+        middle = len(acts) // 2
+        acts[middle:middle] = [partial(self.server.promote, BEHIND)] * plan.promotion
         with ThreadPoolExecutor(1) as pool:
             web = pool.submit(each, clients, plan.reports, plan.web, web_dice, partial(self.kill_web, web_dice))
             each(clients, plan.reports, len(acts), dice, lambda number: acts[number]())
@@ -107,7 +108,8 @@ def crash_loop(setting: Setting, plan: Plan = FULL, *, ordered: bool = True, syn
             crashes.kill_leader()  # the next one begins with the first that is pending: nothing stays passed by
             found = one.judged(breaks=plan.breaks + 1)
     led = f"another led after {sorted(crashes.led)[len(crashes.led) // 2]:.1f} s, at most {max(crashes.led):.1f} s"
-    return Seen(found.met and clients.told["broken"] > 0, f"{plan.told}: {found.figures}; {led}")
+    felt = clients.told["broken"] + clients.told["refused"]
+    return Seen(found.met and felt > 0, f"{plan.told}: {found.figures}; {led}")
 
 
 ROWS += [
@@ -120,11 +122,12 @@ ROWS += [
         needs=("postgresql",),
     ),
     Row(
-        "PostgreSQL's disk lost, a standby promoted",
+        "PostgreSQL lost with its disk, a standby promoted",
         "0 lost, in order, copies ≤ a window a break, ledger exact",
         partial(crash_loop, plan=PROMOTION),
         partial(crash_loop, plan=PROMOTION, synchronous=False),
         "no synchronous_standby_names",
         needs=("postgresql",),
+        in_short=True,
     ),
 ]
