@@ -12,28 +12,30 @@ from service.domain.standards import Assessment, Transition
 Amount = tuple[str, Labels, float]  # of a total: its name, its labels, and by how much it grows
 Told = tuple[bool, bool, int, tuple[CaseFlag, ...]]  # reported, approved, how often reopened, how flagged
 
+_REPORTED, _APPROVED = Stage.REPORTED, Stage.APPROVED  # sooner than the members of their enum, as in `domain.case`
 NOTHING: Told = (False, False, 0, ())
 
 
 def told(assessed: Assessment) -> Told:
     """What the totals have of a case, beside outcomes and lengths."""
     case = assessed.case
-    if Stage.REPORTED not in case.first:  # flags only: whose a case is may change until then, and with it who is heard
+    if _REPORTED not in case.first:  # flags only: whose a case is may change until then, and with it who is heard
         return False, False, 0, assessed.flags
-    return True, Stage.APPROVED in case.first, case.reopenings, assessed.flags
+    return True, _APPROVED in case.first, case.reopenings, assessed.flags
 
 
 def news(
     before: Told, after: Assessment, transitions: Iterable[Transition], seconds: Mapping[Standard, float]
 ) -> list[Amount]:
     """What has become true of a case."""
-    now, found = told(after), list[Amount]()
+    now = told(after)
     if now == before and not transitions and not seconds:
-        return found
+        return []
+    found: list[Amount] = []
     place = (after.kind, after.category[:2])
-    for kind, category, standard, outcome, is_correction in transitions:
-        labels = (kind, category[:2], *_WORDS[standard, outcome])
-        found.append(("corrections" if is_correction else "standard", labels, 1))
+    for step in transitions:
+        labels = (step.kind, step.category[:2], *_WORDS[step.standard, step.outcome])
+        found.append(("corrections" if step.is_correction else "standard", labels, 1))
     for standard, length in seconds.items():
         edge, times, total = bucket(standard, length), *_LENGTHS[standard]
         found += ((times, (*place, edge), 1), (total, place, length))

@@ -90,6 +90,11 @@ class Counted(NamedTuple):
     limit_seconds: int
 
 
+# Of these each fact is asked; a name of the module costs nothing, a member of its enum 70 ns each time (Python 3.11).
+_REPORTED, _FINISHED, _APPROVED = Stage.REPORTED, Stage.FINISHED, Stage.APPROVED
+_RETURNED, _SUSPENDED, _CANCELLED = Stage.RETURNED, Stage.SUSPENDED, Stage.CANCELLED
+
+
 class Story:
     """What follows from facts, told one after the other in the order they happened."""
 
@@ -153,11 +158,11 @@ class Story:
             if later in before and before[later].occurred_at < fact.occurred_at:
                 self.out_of_order = True
         before[stage] = fact
-        if stage is Stage.REPORTED:
+        if stage is _REPORTED:
             self.named_by = fact
-        elif stage is Stage.CANCELLED:
+        elif stage is _CANCELLED:
             self.cancellation = fact
-        elif stage is Stage.RETURNED and Stage.FINISHED not in before:
+        elif stage is _RETURNED and _FINISHED not in before:
             self.out_of_order = True
         elif (level := _SAID_BY_STAGE.get(stage)) is not None and _RANK[level] > _RANK[self.supervision]:
             self.supervision = level
@@ -167,13 +172,13 @@ class Story:
         if self.arrival is None and stage in _ON_SITE:
             self.arrival = fact
         if stage in _HOLD_STAGES:
-            self.on_hold = stage is Stage.SUSPENDED
-        if stage is Stage.RETURNED:
+            self.on_hold = stage is _SUSPENDED
+        if stage is _RETURNED:
             self.finish = self.approval = None
             self.reopenings += 1
-        elif stage is Stage.FINISHED and self.finish is None:
+        elif stage is _FINISHED and self.finish is None:
             self.finish = fact
-        elif stage is Stage.APPROVED and self.approval is None:
+        elif stage is _APPROVED and self.approval is None:
             self.approval = fact
 
 
@@ -217,13 +222,13 @@ class Case(Story):
         if self.forgotten and (sender, report_id) in self.forgotten:
             return False
         is_heard = not own_only or sender == self.owner
-        if is_heard and fact > self.facts[-1] and (stage is not Stage.REPORTED or stage in self.first):
+        if is_heard and fact > self.facts[-1] and (stage is not _REPORTED or stage in self.first):
             all_are = self.heard is self.facts
             self.facts = (*self.facts, fact)
             self.heard = self.facts if all_are else (*self.heard, fact)
             self._tell(fact)  # what was told still holds
         else:
-            if stage is Stage.REPORTED and not self.was_reported:
+            if stage is _REPORTED and not self.was_reported:
                 self.owner = sender
             facts = list(self.facts)
             insort(facts, fact)
@@ -246,12 +251,12 @@ class Case(Story):
     @property
     def was_reported(self) -> bool:
         """Once true, always true: for a counter that counts each case once."""
-        return Stage.REPORTED in self.first
+        return _REPORTED in self.first
 
     @property
     def was_approved(self) -> bool:
         """Approved at least once, voided or not. Once true, always true, as `was_reported`."""
-        return Stage.APPROVED in self.first
+        return _APPROVED in self.first
 
     @property
     def is_open(self) -> bool:
