@@ -246,6 +246,5 @@ def fact_of(message: Entry) -> Fact:
     seq, case_id, received_at, sender, report_id, packed, value = message
     said = unpack(packed) if packed is not None else read(value or b"")
     at, kind, category, stage, supervision, campaign, own_only = said
-    return Fact(
-        *(case_id, at, received_at, seq, sender, report_id, kind, category, stage, supervision, campaign, own_only)
-    )
+    told = (case_id, at, received_at, seq, sender, report_id, kind, category, stage, supervision, campaign, own_only)
+    return tuple.__new__(Fact, told)  # sooner than Fact(…)

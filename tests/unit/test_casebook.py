@@ -429,3 +429,18 @@ def test_a_casebook_that_finds_the_disk_full_is_given_the_ballast(tmp_path: Path
     finally:
         stop.set()
         fold.join()
+
+
+def test_what_somebody_else_has_read_is_folded_when_he_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "WAIT_FOR_NEWS_SECONDS", 600.0)  # nobody would wait for that
+    fold, stop = desk.fold, threading.Event()
+    fold.start(stop)
+    try:
+        for number in (1, 2, 3):
+            desk.accept(fact("reported@0", number, "repair"))
+            fold.look()
+            until(lambda: fold.folded == number, "the report is folded")  # noqa: B023  # asked at once
+    finally:
+        stop.set()
+        fold.look()
+        fold.join()

@@ -50,6 +50,7 @@ class Stage:
         self.cluster = FakeKafka()
         self.a, self.b = self.cluster.add(A), self.cluster.add(B)
         self.registry = CollectorRegistry()
+        self.handed = 0  # how often it was told that something was handed over
         self.relay = Relay(
             journal,
             lambda: FakePublisher(self.cluster, journal.journal_id, lambda: None),
@@ -59,7 +60,11 @@ class Stage:
             window=window,
             wake=threading.Event(),
             clock=clock,
+            handed=self._note,
         )
+
+    def _note(self) -> None:
+        self.handed += 1
 
     def give(self, *numbers: int, topic: str = A, value: bytes = b"{}") -> None:
         """Append reports r-<number>, three cases in turn."""
@@ -124,6 +129,16 @@ def test_the_window_is_kept_per_topic(stage: Stage) -> None:
     stage.turn(3)
     assert (len(stage.written()), len(stage.written(B))) == (WINDOW, 3)
     assert stage.in_flight() == WINDOW
+
+
+def test_whoever_reads_along_is_told_when_something_was_handed_over(stage: Stage) -> None:
+    stage.turn(2)
+    assert stage.handed == 0
+
+    stage.give(1, 2)
+    stage.turn(3)
+
+    assert stage.handed == 1
 
 
 def test_messages_that_come_later_are_found(stage: Stage) -> None:
