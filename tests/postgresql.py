@@ -8,6 +8,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,16 @@ class Postgresql:
     Its directory is its own: those of pytest are closed to whoever runs it.
     """
 
-    def __init__(self, primary: Postgresql | None = None) -> None:
-        """With `primary`, a streaming standby of it."""
-        self._primary = primary
-        self.directory, self.port = Path(tempfile.mkdtemp(prefix="gridgov-postgresql-")), free_port()
+    def __init__(
+        self,
+        primary: Postgresql | None = None,
+        *,
+        directory: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """With `primary`, a streaming standby of it. `directory`: one that is there, and open to everybody's way in."""
+        self._primary, self._settings = primary, settings or {}
+        self.directory, self.port = directory or Path(tempfile.mkdtemp(prefix="gridgov-postgresql-")), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._as: dict[str, Any] = {"user": NOBODY, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
         self.password = "geheim-密码"
@@ -40,7 +48,7 @@ class Postgresql:
 
     def start(self) -> None:
         """Start it and return when it answers; the first time on an empty cluster."""
-        if self._process is not None and self._process.poll() is None:
+        if self.runs:
             return
         data = self.directory / "data"
         if not data.exists():
@@ -52,6 +60,7 @@ class Postgresql:
             "shared_buffers": "64MB",
             "dynamic_shared_memory_type": "mmap",  # in its own directory: /dev/shm belongs to everybody
             "wal_retrieve_retry_interval": "250ms",  # a standby asks as often for a primary that is away
+            **self._settings,
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
@@ -72,11 +81,27 @@ class Postgresql:
         """All its processes end at once; the next start recovers from its log."""
         self._end(signal.SIGQUIT)
 
+    def send(self, number: signal.Signals) -> None:
+        """To every process of it: its children are no group of its own."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        for one in (pid, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(one, number)
+
     def _end(self, how: signal.Signals) -> None:
+        if self.runs:
+            self.send(signal.SIGCONT)
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(how)
             process.wait(60)
+
+    @property
+    def runs(self) -> bool:
+        """Whether its first process does; it ends by itself where it cannot go on."""
+        return self._process is not None and self._process.poll() is None
 
     def remove(self) -> None:
         """Stop it; nothing is left."""

@@ -12,9 +12,10 @@ from service.cases.casebook import Casebook
 from service.config import Config, ConfigError
 from service.domain.standards import Rules
 from service.journal.postgresql import dialect, tables
+from service.journal.postgresql.connection import SCHEMA, understood
 from service.journal.postgresql.journal import PostgresqlJournal
 from service.journal.postgresql.leadership import Leadership
-from service.journal.postgresql.server import LEADER, SCHEMA, Server, understood
+from service.journal.postgresql.server import LEADER, Server
 from service.ports import JournalUnavailable
 from service.relay.pulse import Pulse
 from service.storage.move import ServedPlace
@@ -73,7 +74,8 @@ class OnPostgresql:
         return PostgresqlJournal(self._server, limit=self._config.journal_limit, holder=self._leadership.holder)
 
     def looking(self) -> PostgresqlJournal:
-        """See `Storage.looking`."""
+        """See `Storage.looking`. What an operator asks for may take its time."""
+        self._server = Server(self._url, TABLES, hang_up=None)
         return PostgresqlJournal(self._server, limit=self._config.journal_limit)
 
     def casebook(self, rules: Rules, *, make: bool = True) -> Casebook:  # noqa: ARG002 - its tables are there
@@ -82,7 +84,7 @@ class OnPostgresql:
 
     def place(self) -> ServedPlace:
         """See `Storage.place`."""
-        server = Server(self._url, TABLES, name="gridgov journal move")
+        server = Server(self._url, TABLES, name="gridgov journal move", hang_up=None)
         if others := server.others():
             server.close()
             raise JournalUnavailable(

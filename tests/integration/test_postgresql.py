@@ -25,11 +25,12 @@ from service.domain.case import Fact
 from service.domain.standards import Rules
 from service.journal.journal import SqliteJournal
 from service.journal.postgresql import journal as postgresql_journal
+from service.journal.postgresql.connection import Deposed, mapped
 from service.journal.postgresql.journal import _ACCEPT as ACCEPT
 from service.journal.postgresql.journal import PostgresqlJournal
 from service.journal.postgresql.journal import _columns as columns
 from service.journal.postgresql.leadership import Leadership
-from service.journal.postgresql.server import LEADER, Deposed, Server, mapped
+from service.journal.postgresql.server import LEADER, MOST_READERS, ROOM_BYTES, Server
 from service.journal.side import Journal
 from service.ports import (
     EVERYTHING,
@@ -595,6 +596,87 @@ def test_a_leader_hands_over_nothing_that_the_standby_may_lack(
         leader.journal.hand_over({}, [Delivery(1, 0, 0, NOW)], EVERYTHING)
     leader.write()
     assert (leader.journal.totals().settled, leader.journal.totals().mismatch) == (1, 0)
+
+
+def test_whoever_does_not_answer_is_not_waited_for_and_may_still_do_it(journal: PostgresqlJournal, url: str) -> None:
+    """A commit that waits, be it for a lock, the disk or a standby: the repeat gets the first receipt."""
+    append(journal, message("before"))
+    hasty = PostgresqlJournal(server(url, hang_up=0.3), limit=LIMIT)
+    with psycopg.connect(url) as connection:
+        connection.execute("SELECT 1 FROM gridgov.head FOR UPDATE")
+        with pytest.raises(JournalUnavailable, match="no answer within"):
+            append(hasty, message("late"))
+        assert hasty.receipt("platform", "late") is None
+    until(lambda: hasty.receipt("platform", "late"), "it came through")
+    [again] = append(hasty, message("late"))
+    assert kind(again) == "duplicate"
+    with pytest.raises(JournalUnavailable, match="no answer within"):
+        hasty._server.read("SELECT pg_sleep(60)")
+
+
+def test_no_more_than_a_few_wait_for_an_answer(url: str) -> None:
+    slow = server(url, hang_up=1.0)
+
+    def read() -> str:
+        with pytest.raises(JournalUnavailable) as caught:
+            slow.read("SELECT pg_sleep(60)")
+        return str(caught.value)
+
+    with ThreadPoolExecutor() as pool:
+        told_ = [one.result() for one in [pool.submit(read) for _ in range(MOST_READERS + 1)]]
+    assert sum("others wait" in one for one in told_) == 1
+
+
+def test_the_server_ends_no_statement_of_ours_for_its_length(url: str) -> None:
+    with altered(url, "ALTER ROLE sink SET statement_timeout='1s'", "ALTER ROLE sink RESET statement_timeout"):
+        assert server(url).read("SHOW statement_timeout") == [("0",)]
+
+
+def test_a_full_disk_is_full_until_there_is_room_for_more_than_one_report(
+    journal: PostgresqlJournal, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is small fits now and then; whoever believed it would say ready and refuse by turns."""
+    monkeypatch.setattr(postgresql_journal, "ROOM_SECONDS", 0.0)
+    append(journal, message("before"))
+    with full_disk(url):
+        [refused] = journal.append([[message("after")]])
+    assert isinstance(refused, JournalFull)
+    assert "make room" in str(refused)
+    full = JournalFull("no room to try")
+    with monkeypatch.context() as patched:
+        patched.setattr(journal._server, "try_room", raising(full))
+        assert journal.append([[message("after")], [message("before")]])[0] is full
+        with pytest.raises(JournalFull):
+            journal.probe()
+    [again] = append(journal, message("before"))
+    assert kind(again) == "duplicate"
+    assert not journal.closed_to_new
+    append(journal, message("after"))
+    [(written,)] = until(lambda: (found := journal._server.read(_TEMPORARY)) != [(0,)] and found, "the disk was tried")
+    assert written > ROOM_BYTES * 0.9
+
+
+_TEMPORARY = "SELECT temp_bytes FROM pg_stat_database WHERE datname=current_database()"
+
+
+@contextmanager
+def full_disk(url: str) -> Iterator[None]:
+    """The server says so whenever a message comes."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("""
+            CREATE FUNCTION gridgov.full_disk() RETURNS trigger LANGUAGE plpgsql AS
+            $$BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE='disk_full'; END$$;
+            CREATE TRIGGER full_disk BEFORE INSERT ON gridgov.messages EXECUTE FUNCTION gridgov.full_disk()
+        """)
+        yield
+        connection.execute("DROP FUNCTION gridgov.full_disk CASCADE")
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def raises() -> None:
+        raise error
+
+    return raises
 
 
 def test_what_a_synchronous_standby_has_outlives_the_primary(url: str, postgresql: Postgresql) -> None:

@@ -1,5 +1,6 @@
 """The journal on PostgreSQL: the same promises as `service.journal.journal`, kept by a server that replicas share."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -53,6 +54,7 @@ SELECT count(*) FROM gone
 """
 
 STANDBY_SECONDS = 3.0  # that a leader waits for synchronous standbys; then it beats, for no other would fare better
+ROOM_SECONDS = 1.0  # from one look whether a full disk has room again to the next
 
 Key = tuple[str, str]
 
@@ -62,7 +64,9 @@ class PostgresqlJournal:
 
     def __init__(self, server: Server, *, limit: int, holder: str | None = None) -> None:
         self._server, self._limit, self._holder = server, limit, holder
-        self.closed_to_new = False
+        self._past_mark = False
+        self._full_disk: JournalFull | None = None  # what the server said of it, until it has room again
+        self._look_at = 0.0
 
     @cached_property
     def journal_id(self) -> str:
@@ -76,13 +80,15 @@ class PostgresqlJournal:
 
     # ---- accepting ----
 
+    @property
+    def closed_to_new(self) -> bool:
+        """See `ports.Inbox.closed_to_new`."""
+        return self._past_mark or self._full_disk is not None
+
     def append(self, submissions: Sequence[Sequence[Message]]) -> list[Answers | JournalFull]:
         """See `ports.Inbox.append`."""
-        if self.closed_to_new:
-            self._look(self._used())
         try:
-            if self.closed_to_new:
-                raise self._full
+            self._reopen()
             return self._accept(submissions)
         except JournalFull as error:  # whoever repeats is answered all the same
             return [self._repeated(submission) or error for submission in submissions]
@@ -90,8 +96,7 @@ class PostgresqlJournal:
     def probe(self) -> None:
         """Write and flush, changing nothing: raises what an append would raise."""
         self._accept([])
-        if self.closed_to_new:
-            raise self._full
+        self._reopen()
 
     def receipt(self, sender: str, report_id: str) -> Receipt | None:
         """See `ports.Inbox.receipt`."""
@@ -100,8 +105,11 @@ class PostgresqlJournal:
 
     def _accept(self, submissions: Sequence[Sequence[Message]]) -> list[Answers | JournalFull]:
         messages = [message for submission in submissions for message in submission]
-        # when this returns, the server has committed: that is what a 202 stands for
-        [(before, fresh, used)] = self._server.call(_ACCEPT, _columns(messages))
+        try:  # when this returns, the server has committed: that is what a 202 stands for
+            [(before, fresh, used)] = self._server.call(_ACCEPT, _columns(messages))
+        except JournalFull as error:
+            self._full_disk, self._look_at = error, time.monotonic() + ROOM_SECONDS
+            raise
         self._look(used)
         if fresh == len(messages):
             return [[accepted(message) for message in submission] for submission in submissions]
@@ -128,12 +136,25 @@ class PostgresqlJournal:
         [(used,)] = self._server.read("SELECT came-gone FROM head, tail")
         return int(used)
 
-    @property
-    def _full(self) -> JournalFull:
-        return JournalFull(f"past {HARD_MARK:.0%} of {self._limit} bytes")
+    def _reopen(self) -> None:
+        """Raise `JournalFull` if it is, and still is.
+
+        A full disk has room for something small now and then: who let in whatever fits would say ready and refuse by
+        turns.
+        """
+        if self._full_disk is not None:
+            if time.monotonic() < self._look_at:
+                raise self._full_disk
+            self._look_at = time.monotonic() + ROOM_SECONDS
+            self._server.try_room()
+            self._full_disk = None
+        if self._past_mark:
+            self._look(self._used())
+            if self._past_mark:
+                raise JournalFull(f"past {HARD_MARK:.0%} of {self._limit} bytes")
 
     def _look(self, used: int) -> None:
-        self.closed_to_new = used >= self._limit * (REOPEN_MARK if self.closed_to_new else HARD_MARK)
+        self._past_mark = used >= self._limit * (REOPEN_MARK if self._past_mark else HARD_MARK)
 
     # ---- the relay ----
 

@@ -19,8 +19,9 @@ import psycopg
 from prometheus_client import Gauge
 from psycopg.types.json import Jsonb
 
-from service.journal.postgresql.server import LEADER, Connection, Deposed, Server, ours
-from service.ports import JournalUnavailable
+from service.journal.postgresql.connection import Connection, Deposed, ours
+from service.journal.postgresql.server import LEADER, Server
+from service.ports import JournalFull, JournalUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Leadership:
                     self.leading = True
                     self._told.set(1)
                     return True
-            except JournalUnavailable as error:
+            except (JournalUnavailable, JournalFull) as error:
                 why = str(error)
             if why != said:
                 log.info("standing by", extra={"why": why})
@@ -83,6 +84,9 @@ class Leadership:
         try:
             with ours():
                 known = self._session.execute(_BEAT, [self.holder, Jsonb(told)]).rowcount
+        except JournalFull as error:  # whoever takes the lead for its silence will fare no better
+            log.warning("beat not written", extra={"error": str(error)})
+            return
         except JournalUnavailable as error:
             raise Deposed(f"the session of the leader's lock is lost: {error}") from error
         if not known:

@@ -1,4 +1,4 @@
-"""How gridgov uses PostgreSQL: connections that notice when nobody is there, one round trip a write. Only here, and in
+"""How gridgov uses PostgreSQL: connections that are kept, one round trip a write. Only in this package, and in
 `service.consumer`, is psycopg known."""
 
 import logging
@@ -10,105 +10,19 @@ from typing import Any, cast
 
 import orjson
 import psycopg
-from psycopg import conninfo
 from psycopg.errors import Diagnostic
 
 from service.journal.postgresql import arrays
+from service.journal.postgresql.connection import ANSWER_SECONDS, SCHEMA, Connection, ended, opened, ours, promise_of
 from service.journal.postgresql.dialect import numbered
-from service.journal.store import RowRefused
-from service.ports import JournalBroken, JournalError, JournalFull, JournalUnavailable
+from service.ports import JournalBroken, JournalUnavailable
 
 log = logging.getLogger(__name__)
 
 NAME, LEADER = "gridgov", "gridgov leader"  # what the server calls our sessions
-SCHEMA = "gridgov"  # where our tables are, in whatever database
 MOST_READERS = 4  # of a process at the same time; the others wait
-CANCEL_SECONDS = 3.0  # for asking the server to cancel
-DEPOSED = "GG001"  # the SQLSTATE of our own: another leads
-# Who is gone without a word is noticed by either side: by us within the time that a request waits, by the server
-# before a standby has to wait for what it left behind.
-ALIVE = {
-    "connect_timeout": 3,
-    "keepalives_idle": 3,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 8000,
-    "target_session_attrs": "read-write",  # of several hosts, the one that takes writes
-}
-_SESSION = f"""
-SET search_path={SCHEMA};
-SET default_transaction_isolation='read committed';
-SET idle_in_transaction_session_timeout='5s';
-SET lock_timeout='8s';
-SET tcp_keepalives_idle=3; SET tcp_keepalives_interval=2; SET tcp_keepalives_count=3; SET tcp_user_timeout=8000;
-SET client_min_messages=warning;
-SET enable_seqscan=off; SET enable_hashjoin=off; SET enable_mergejoin=off; SET plan_cache_mode=force_generic_plan;
-SET jit=off
-"""  # a plan made while a table was empty is kept, and shall be one for a full table; none is worth compiling
+ROOM_BYTES = 16 << 20  # free on a disk that was full before it is believed to have room: a segment of the server's log
 _MAKING = 0x67726964676F7601  # the advisory lock of whoever makes the tables
-_PASSING = ("08", "40", "53", "55", "57", "58", "25", "28", "3D", "42501")  # classes that another try may find better
-
-Connection = psycopg.Connection[tuple[Any, ...]]
-
-
-class Deposed(JournalBroken):
-    """Another relay leads: whatever this one wanted to write is not written."""
-
-
-def mapped(error: psycopg.Error) -> JournalError:
-    """Ours for PostgreSQL's: what the caller may do about it.
-
-    Nothing but a row, or a statement of ours that is wrong, stays wrong: the server is mended without us, and only then
-    is there any use in going on.
-    """
-    text, state = f"{type(error).__name__}: {str(error).strip()}", error.sqlstate or ""
-    if state == DEPOSED:
-        return Deposed("another relay leads")
-    if state == "53100":
-        return JournalFull(text)
-    if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
-        return RowRefused(text)
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or state.startswith(_PASSING):
-        return JournalUnavailable(text)
-    return JournalBroken(text)
-
-
-def understood(url: str) -> bool:
-    """Whether it is the address of a PostgreSQL."""
-    try:
-        conninfo.conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        return False
-    return True
-
-
-@contextmanager
-def ours() -> Iterator[None]:
-    """What psycopg raises inside comes out as ours."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise mapped(error) from error
-
-
-def kept(settings: Mapping[str, str]) -> str:
-    """What an accepted report means on a server with these settings. Raises `JournalBroken` when that is nothing."""
-    commit, standbys = settings["synchronous_commit"], settings["synchronous_standby_names"]
-    if commit == "off" or settings["fsync"] == "off":
-        raise JournalBroken(
-            f"synchronous_commit={commit}, fsync={settings['fsync']}: this PostgreSQL would forget accepted reports;"
-            " neither may be off (ALTER ROLE … SET synchronous_commit=on)"
-        )
-    told = f"synchronous_commit={commit}, synchronous_standby_names='{standbys}'"
-    return f"flushed by the primary{_also(commit) if standbys else ' alone'} ({told})"
-
-
-def _also(commit: str) -> str:
-    return {
-        "local": " alone",
-        "remote_write": " and written, not flushed, by its synchronous standbys",
-        "remote_apply": " and flushed and applied by its synchronous standbys",
-    }.get(commit, " and by its synchronous standbys")
 
 
 class Server:
@@ -128,9 +42,14 @@ class Server:
         *,
         fence: Callable[[Connection], None] = lambda _: None,
         name: str = NAME,
+        hang_up: float | None = ANSWER_SECONDS,
     ) -> None:
-        """`tables`: the name of a part → its version, and the SQL that makes it. `name`: as the server shows it."""
+        """`tables`: the name of a part → its version, and the SQL that makes it. `name`: as the server shows it.
+
+        `hang_up`: after so many seconds without an answer; None for who would rather wait.
+        """
         self._url, self._tables, self._fence, self._name = url, tables, fence, name
+        self._hang_up = hang_up
         self._idle: LifoQueue[Connection] = LifoQueue()
         self._readers, self._writing = threading.BoundedSemaphore(MOST_READERS), threading.Lock()
         self._db: Connection | None = None  # of the transaction under way
@@ -142,19 +61,14 @@ class Server:
     def connect(self) -> Connection:
         """A new connection in autocommit, the tables there, the settings such that what is committed stays."""
         with ours():
-            given = conninfo.conninfo_to_dict(self._url)
-            connection = psycopg.connect(
-                **{**ALIVE, "fallback_application_name": self._name, **given},  # type: ignore[arg-type]  # as text or numbers
-                autocommit=True,
-                cursor_factory=psycopg.RawCursor,
-            )
+            connection = opened(self._url, self._name)
             try:
-                connection.execute(_SESSION)
-                self.promised = kept(_settings_of(connection))
+                self.promised = promise_of(connection)
                 if not self._made:
                     self._make(connection)
                     self._made = True
                 arrays.taught(connection)
+                connection.hang_up = self._hang_up
             except BaseException:
                 connection.close()
                 raise
@@ -194,13 +108,22 @@ class Server:
         if any(isinstance(one, str) and "\0" in one for one in bindings):
             return []  # no text here has one, and it would not be taken as a value either
         for again in (True, False):
-            with self._readers, self.lent() as connection:
+            with self._reading(), self.lent() as connection:
                 try:
                     return connection.execute(numbered(sql), bindings, binary=True).fetchall()
                 except psycopg.OperationalError:
                     if not (again and connection.closed):
                         raise
         raise AssertionError("not reached")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        if not self._readers.acquire(timeout=self._hang_up):
+            raise JournalUnavailable(f"{MOST_READERS} others wait for PostgreSQL's answer already")
+        try:
+            yield
+        finally:
+            self._readers.release()
 
     def call(self, sql: str, bindings: Sequence[Any] = (), *, patience: float | None = None) -> list[Any]:
         """One statement that is a transaction by itself: no client that goes away in the middle keeps its locks.
@@ -213,7 +136,7 @@ class Server:
         def warn(told: Diagnostic) -> None:
             warned.append(f"{told.severity}: {told.message_primary}")
 
-        with self.lent() as connection, _ended(connection, patience):
+        with self.lent() as connection, ended(connection, patience):
             connection.add_notice_handler(warn)
             try:
                 rows = connection.execute(sql, bindings, binary=True).fetchall()
@@ -268,6 +191,12 @@ class Server:
                 if connection.execute("SELECT to_regclass($1)", [table]).fetchone() != (None,):
                     connection.execute(f"VACUUM {table}")
 
+    def try_room(self) -> None:
+        """Raise `JournalFull` unless its disk takes a little more: what is sorted out there is gone afterwards."""
+        with self.lent() as connection, connection.transaction():
+            connection.execute("SET LOCAL work_mem='64kB'")
+            connection.execute("SELECT count(*) FROM generate_series(1, $1)", [ROOM_BYTES // 14])  # bytes of a row
+
     def others(self) -> int:
         """How many sessions of gridgovs it has."""
         sql = "SELECT count(*) FROM pg_stat_activity WHERE datname=current_database() AND application_name IN (?, ?)"
@@ -276,7 +205,7 @@ class Server:
     def promise(self) -> str:
         """What an answer that a report is accepted means on this server."""
         with self.lent() as connection:
-            return kept(_settings_of(connection))
+            return promise_of(connection)
 
     # ---- tables ----
 
@@ -314,29 +243,3 @@ class Db:
     def changes(self) -> int:
         """How many rows the last statement has changed."""
         return self._cursor.rowcount
-
-
-@contextmanager
-def _ended(connection: Connection, seconds: float | None) -> Iterator[None]:
-    """Cancel what the server still does for it after so long."""
-    if seconds is None:
-        yield
-        return
-    timer = threading.Timer(seconds, _cancel, [connection])
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()  # or it would end what comes next
-
-
-def _cancel(connection: Connection) -> None:
-    with suppress(psycopg.Error):  # the connection may have gone meanwhile
-        connection.cancel_safe(timeout=CANCEL_SECONDS)
-
-
-def _settings_of(connection: Connection) -> dict[str, str]:
-    names = ["synchronous_commit", "synchronous_standby_names", "fsync"]
-    sql = "SELECT name, setting FROM pg_settings WHERE name = ANY($1)"
-    return cast(dict[str, str], dict(connection.execute(sql, [names]).fetchall()))
