@@ -1,4 +1,4 @@
-"""Several gridgovs on one PostgreSQL, and a row about a leader that is cut off from it."""
+"""Several gridgovs on one PostgreSQL, and rows about a leader that is cut off from it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from functools import partial
 import urllib3
 
 from tests.broker import free_port
+from tests.faults.networks import NETWORK, in_own_network
+from tests.faults.probes import told
 from tests.faults.rows import ROWS, Row, Seen, Setting
 from tests.faults.trial import Kept, Trial, relay_sample, trial
+from tests.faults.watched import BACK_SECONDS, Watched, more, server
 from tests.gridgov import Gridgov, die_with_parent, listens, until
 from tests.postgresql import Pair, Postgresql
 from tests.system.clients import Clients
@@ -33,16 +36,14 @@ class Replicas:
         stack: ExitStack,
         server: Postgresql | Pair,
         *,
-        ways: Sequence[int] = (),
+        ways: Sequence[str] = (),
         broken: Mapping[str, str] | None = None,
     ) -> None:
-        """`ways`: for each replica the port by which it reaches the server, where that is not the server's own."""
+        """`ways`: for each replica the address by which it reaches the server, where that is not the server's own."""
         first = one.gridgov
         directories = [first.data_dir.parent / f"replica-{number}" for number in range(1, REPLICAS)]
         self.all = [first, *[Gridgov(directory, first.kafka, dict(first.env)) for directory in directories]]
-        for gridgov, port in zip(self.all, ways, strict=False):
-            assert isinstance(server, Postgresql)
-            url = server.url.replace(f":{server.port}/", f":{port}/")
+        for gridgov, url in zip(self.all, ways, strict=False):
             gridgov.env = {**gridgov.env, "GRIDGOV_JOURNAL": url}
         self.kept = [stack.enter_context(Kept(gridgov, "web", "relay", broken=broken)) for gridgov in self.all]
 
@@ -116,7 +117,8 @@ def cut_off(setting: Setting, broken: Mapping[str, str] | None = None) -> Seen:
         one = stack.enter_context(trial(setting, GRIDGOV_JOURNAL=server.url))
         with ExitStack() as running:
             ways = [running.enter_context(passed_on(server)) for _ in range(REPLICAS)]
-            replicas = Replicas(one, running, server, ways=[port for port, _ in ways], broken=broken)
+            urls = [server.url.replace(f":{server.port}/", f":{port}/") for port, _ in ways]
+            replicas = Replicas(one, running, server, ways=urls, broken=broken)
             replicas.ready()
             led = replicas.leader()
             others = [gridgov.url for number, gridgov in enumerate(replicas.all) if number != led]
@@ -137,6 +139,50 @@ def cut_off(setting: Setting, broken: Mapping[str, str] | None = None) -> Seen:
     return Seen(found.met and seconds < 15, f"another led after {seconds:.1f} s; {found.figures}")
 
 
+def black_hole(setting: Setting, broken: Mapping[str, str] | None = None) -> Seen:
+    """No packet passes between the leader and the server for a while; nobody is told. Posts go to the others."""
+    with ExitStack() as stack:
+        ways = [f"127.0.0.{number + 2}" for number in range(REPLICAS)]
+        served = stack.enter_context(server(listen_addresses=",".join(["127.0.0.1", *ways])))
+        one = stack.enter_context(trial(setting, GRIDGOV_JOURNAL=served.url))
+        with ExitStack() as running:
+            urls = [served.url.replace("127.0.0.1", way) for way in ways]
+            replicas = Replicas(one, running, served, ways=urls, broken=broken)
+            replicas.ready()
+            led = replicas.leader()
+            cut = Watched(Trial(replicas.all[led], one.ledger, one.prefix))
+            others = [gridgov.url for number, gridgov in enumerate(replicas.all) if number != led]
+            with Clients(others, one.ledger, f"{one.prefix}-c", threads=8, pace=0.02) as clients:
+                more(clients, 200)
+                with dropped(ways[led], served.port):
+                    began = time.monotonic()
+                    while not replicas.leads_beside(led) and time.monotonic() < began + CUT_SECONDS:
+                        time.sleep(0.05)
+                    seconds = time.monotonic() - began
+                    cut.turned_away()
+                    time.sleep(max(0.0, began + CUT_SECONDS - time.monotonic()))
+                cut.well_again(leading=False)
+                until(lambda: broken or not replicas.leads(led), "the one that was cut off leads no more", seconds=60)
+                more(clients, 200)
+            cut.answered_at_last()
+            found = one.judged(breaks=2)
+    figures = f"another led after {seconds:.1f} s; well again after {cut.back[0]:.1f} s; {found.figures}"
+    return told(cut.wrong, found.met and seconds < 15 and cut.back[0] < BACK_SECONDS, figures)
+
+
+@contextmanager
+def dropped(address: str, port: int) -> Iterator[None]:
+    """What goes to this address and port, or comes from there, vanishes; in a network namespace of our own."""
+    rules = [["-d", address, "-p", "tcp", "--dport", str(port)], ["-s", address, "-p", "tcp", "--sport", str(port)]]
+    for rule in rules:
+        subprocess.run(["iptables", "--append", "INPUT", *rule, "-j", "DROP"], check=True)
+    try:
+        yield
+    finally:
+        for rule in rules:
+            subprocess.run(["iptables", "--delete", "INPUT", *rule, "-j", "DROP"], check=True)
+
+
 ROWS += [
     Row(
         "a leader cut off from PostgreSQL",
@@ -144,5 +190,13 @@ ROWS += [
         cut_off,
         partial(cut_off, broken={"relay": "watching"}),
         "nobody looks whether it beats",
+    ),
+    Row(
+        "packets between leader and PostgreSQL vanish",
+        "another leads < 15 s, 0 lost, copies ≤ a window a break",
+        partial(in_own_network, black_hole),
+        partial(in_own_network, partial(black_hole, broken={"relay": "watching"})),
+        "nobody looks whether it beats",
+        needs=(*NETWORK, "postgresql"),
     ),
 ]

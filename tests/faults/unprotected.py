@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from unittest.mock import patch
 
+import psycopg
+
 from service.broker import publisher
 from service.broker.topics import TopicWatch
 from service.cli import main as cli
 from service.journal import inbox
 from service.journal.postgresql import leadership as postgresql
+from service.journal.postgresql.connection import Impatient
 from service.journal.sqlite import Db
 from service.journal.writer import Writer
 from service.ports import Message, PauseReason, Receipt, State
@@ -62,6 +65,11 @@ def watching() -> None:
     postgresql.SILENT_SECONDS = float("inf")
 
 
+def patience() -> None:
+    """Who asks a PostgreSQL waits until it answers."""
+    Impatient.wait = psycopg.Connection.wait  # type: ignore[method-assign]
+
+
 def lanes() -> None:
     """A topic that takes nothing holds all the others up."""
     own = TopicWatch.pause
@@ -80,7 +88,7 @@ def parking() -> None:
 
 
 PROTECTIONS: dict[str, Callable[[], None]] = {
-    one.__name__: one for one in (flush, dedupe, leadership, watching, lanes, parking)
+    one.__name__: one for one in (flush, dedupe, leadership, watching, patience, lanes, parking)
 }
 
 
