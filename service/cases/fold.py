@@ -23,8 +23,10 @@ from service.ports import Entry, Feed, JournalFull, JournalUnavailable
 log = logging.getLogger(__name__)
 
 FOLD_MESSAGES = 2000  # in one transaction: what is behind catches up in a few large ones, each with its flush
-PAUSE_SECONDS = 0.05  # between two looks at least: each one that finds something costs a flush, for which intake waits
-WAIT_FOR_NEWS_SECONDS = 0.025  # after that, when nobody says that there is something new
+# From one look to the next at least: each one that finds something costs a flush, for which intake waits. A little less
+# than from one turn of the relay to its next, or what was late once would be late ever after.
+LOOK_SECONDS = 0.045
+WAIT_FOR_NEWS_SECONDS = 0.03  # after that, when nobody says that there is something new
 SWEEP_SECONDS = 1.0
 STRIP_SECONDS = 60.0
 JOIN_SECONDS = 10.0
@@ -83,8 +85,9 @@ class CaseFold:
                 if self.casebook is None:
                     self.open()
                 self._news.clear()
+                began = time.monotonic()
                 if not self.turn():
-                    stop.wait(PAUSE_SECONDS)
+                    stop.wait(began + LOOK_SECONDS - time.monotonic())
                     self._news.wait(WAIT_FOR_NEWS_SECONDS)
             except (JournalFull, JournalUnavailable) as error:
                 log.warning("casebook not written", extra={"error": str(error)})
