@@ -307,6 +307,5 @@ ROWS += [
         partial(crowded, broken=PROMISELESS),
         "answers before the commit",
         needs=("postgresql",),
-        in_short=True,
     ),
 ]

@@ -18,7 +18,7 @@ from service.broker.topics import TopicWatch
 from service.cli import main as cli
 from service.journal import inbox
 from service.journal.postgresql import leadership as postgresql
-from service.journal.postgresql.connection import Impatient
+from service.journal.postgresql.connection import Connection
 from service.journal.sqlite import Db
 from service.journal.writer import Writer
 from service.ports import Message, PauseReason, Receipt, State
@@ -32,7 +32,7 @@ def flush() -> None:
     own = Writer.submit
 
     def submit(self: Writer, messages: Sequence[Message]) -> list[Receipt]:
-        threading.Thread(target=own, args=(self, messages)).start()
+        threading.Thread(target=own, args=(self, messages), daemon=True).start()
         return [Receipt(m.report_id, m.case_id, m.topic, m.received_at, State.PENDING) for m in messages]
 
     patch.object(Writer, "submit", submit).start()
@@ -67,7 +67,7 @@ def watching() -> None:
 
 def patience() -> None:
     """Who asks a PostgreSQL waits until it answers."""
-    Impatient.wait = psycopg.Connection.wait  # type: ignore[method-assign]
+    Connection.wait = psycopg.Connection.wait  # type: ignore[method-assign]
 
 
 def lanes() -> None:

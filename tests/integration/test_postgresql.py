@@ -389,6 +389,19 @@ def test_a_leader_that_is_silent_is_followed(relays: tuple[Relay, Relay]) -> Non
         first.leadership.beat({"connected": True})
 
 
+def test_on_a_full_disk_nobody_gives_up(relays: tuple[Relay, Relay], url: str) -> None:
+    """Neither who leads nor who stands by: both would only be started again, later and later."""
+    first, second = relays
+    with full_disk(url, "UPDATE ON gridgov.pulse"):
+        first.leadership.beat({})
+        assert first.leadership._session is not None
+        first.leadership._session.close()
+        stands_by = threading.Timer(0.5, (stop := threading.Event()).set)
+        stands_by.start()
+        assert not second.leadership.wait(stop)
+    assert second.leadership.wait(threading.Event())
+
+
 def test_a_leader_cut_off_in_the_middle_of_a_transaction_keeps_nothing_locked(relays: tuple[Relay, Relay]) -> None:
     first, second = relays
 
@@ -660,13 +673,13 @@ _TEMPORARY = "SELECT temp_bytes FROM pg_stat_database WHERE datname=current_data
 
 
 @contextmanager
-def full_disk(url: str) -> Iterator[None]:
-    """The server says so whenever a message comes."""
+def full_disk(url: str, what: str = "INSERT ON gridgov.messages") -> Iterator[None]:
+    """The server says so whenever that is done."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("""
+        connection.execute(f"""
             CREATE FUNCTION gridgov.full_disk() RETURNS trigger LANGUAGE plpgsql AS
             $$BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE='disk_full'; END$$;
-            CREATE TRIGGER full_disk BEFORE INSERT ON gridgov.messages EXECUTE FUNCTION gridgov.full_disk()
+            CREATE TRIGGER full_disk BEFORE {what} EXECUTE FUNCTION gridgov.full_disk()
         """)
         yield
         connection.execute("DROP FUNCTION gridgov.full_disk CASCADE")

@@ -15,6 +15,7 @@ from service.ports import JournalBroken, JournalError, JournalFull, JournalUnava
 SCHEMA = "gridgov"  # where our tables are, in whatever database
 # For one answer. Above the server's own patience with locks, below that of a request.
 ANSWER_SECONDS, CONNECT_SECONDS = 9.0, 3
+WORK_SECONDS = 60.0  # the same for whom no request waits
 CANCEL_SECONDS = 3.0  # for asking the server to cancel
 DEPOSED = "GG001"  # the SQLSTATE of our own: another leads
 # Who is gone without a word is noticed by either side: by us within the time that a request waits, by the server
@@ -40,14 +41,12 @@ SET jit=off
 # how long one waits is said here, not by who has set the server up
 _PASSING = ("08", "40", "53", "55", "57", "58", "25", "28", "3D", "42501")  # classes that another try may find better
 
-Connection = psycopg.Connection[tuple[Any, ...]]
-
 
 class Unanswered(psycopg.InterfaceError):
     """A server keeps the connection and says nothing: it stands still, or what it does takes too long."""
 
 
-class Impatient(psycopg.Connection[tuple[Any, ...]]):
+class Connection(psycopg.Connection[tuple[Any, ...]]):
     """Waits so many seconds for an answer, and then hangs up.
 
     What was asked may still be done: a server that stands still would not hear that it shall not.
@@ -127,13 +126,13 @@ def _also(commit: str) -> str:
     }.get(commit, " and by its synchronous standbys")
 
 
-def opened(url: str, name: str) -> Impatient:
+def opened(url: str, name: str) -> Connection:
     """A connection in autocommit with our settings, as patient as is right for making one. Raises `psycopg.Error`.
 
     `name`: as the server shows it.
     """
     given = conninfo.conninfo_to_dict(url)
-    connection = Impatient.connect(
+    connection = Connection.connect(
         **{**ALIVE, "fallback_application_name": name, **given},  # type: ignore[arg-type]  # as text or numbers
         autocommit=True,
         cursor_factory=psycopg.RawCursor,

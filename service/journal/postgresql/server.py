@@ -13,7 +13,16 @@ import psycopg
 from psycopg.errors import Diagnostic
 
 from service.journal.postgresql import arrays
-from service.journal.postgresql.connection import ANSWER_SECONDS, SCHEMA, Connection, ended, opened, ours, promise_of
+from service.journal.postgresql.connection import (
+    ANSWER_SECONDS,
+    SCHEMA,
+    WORK_SECONDS,
+    Connection,
+    ended,
+    opened,
+    ours,
+    promise_of,
+)
 from service.journal.postgresql.dialect import numbered
 from service.ports import JournalBroken, JournalUnavailable
 
@@ -148,14 +157,17 @@ class Server:
 
     @contextmanager
     def transaction(self) -> Iterator["Db"]:
-        """See `service.journal.store.Store.transaction`."""
-        with self._writing, self.lent() as connection, connection.transaction():
-            self._fence(connection)
-            self._db = connection
+        """See `service.journal.store.Store.transaction`. It is much at once, and no request waits for it."""
+        with self._writing, self.lent() as connection:
+            connection.hang_up = self._hang_up and WORK_SECONDS
             try:
-                yield Db(connection)
+                with connection.transaction():
+                    self._fence(connection)
+                    self._db = connection
+                    yield Db(connection)
             finally:
                 self._db = None
+                connection.hang_up = self._hang_up
 
     @contextmanager
     def part(self) -> Iterator["Db"]:
