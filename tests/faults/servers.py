@@ -89,6 +89,7 @@ def slow(setting: Setting, broken: Mapping[str, str] | None = None) -> Seen:
             slowest, refused = one.ledger.p99(began, time.monotonic()), clients.told["refused"] - before
             long = 0 if setting.short else HANG_SECONDS + 5
             seen = [stood_still(still, long, watched, clients, kept) for still in (standby, served)]
+        alter(served.url, "ALTER SYSTEM SET synchronous_standby_names=''")  # the rest need not be slow
         watched.answered_at_last()
         late, threads = (max(figures) for figures in zip(*seen, strict=True))
         same = kept.pid("web") == pid
@@ -101,15 +102,15 @@ def slow(setting: Setting, broken: Mapping[str, str] | None = None) -> Seen:
 
 
 def stood_still(one: Postgresql, seconds: float, watched: Watched, clients: Clients, kept: Kept) -> tuple[int, int]:
-    """A server does not move for so long and longer: how many were accepted meanwhile, how many threads wait more."""
-    threads = threads_of(kept)
+    """A server does not move for so long at least: how many were accepted meanwhile, how many threads wait more."""
+    threads, end = threads_of(kept), time.monotonic() + seconds
     one.send(signal.SIGSTOP)
     try:
         pause(3)  # what was on its way arrives
         before = clients.answered
         asked = [asking(watched.one.gridgov) for _ in range(8)]
         watched.turned_away()
-        pause(seconds)
+        pause(max(0.0, end - time.monotonic()))
         more_threads = threads_of(kept) - threads
         watched.turned_away()
         late = clients.answered - before
