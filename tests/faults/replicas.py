@@ -159,6 +159,8 @@ def black_hole(setting: Setting, broken: Mapping[str, str] | None = None) -> See
                     while not replicas.leads_beside(led) and time.monotonic() < began + CUT_SECONDS:
                         time.sleep(0.05)
                     seconds = time.monotonic() - began
+                    if seconds >= CUT_SECONDS:  # nor would anybody later
+                        return Seen(met=False, figures=f"no other led within {CUT_SECONDS:.0f} s")
                     cut.turned_away()
                     time.sleep(max(0.0, began + CUT_SECONDS - time.monotonic()))
                 cut.well_again(leading=False)
@@ -195,8 +197,8 @@ ROWS += [
         "packets between leader and PostgreSQL vanish",
         "another leads < 15 s, 0 lost, copies ≤ a window a break",
         partial(in_own_network, black_hole),
-        partial(in_own_network, partial(black_hole, broken={"relay": "watching"})),
-        "nobody looks whether it beats",
+        partial(in_own_network, partial(black_hole, broken={"relay": "noticing"})),
+        "neither standby nor server look whether it lives",
         needs=(*NETWORK, "postgresql"),
     ),
 ]

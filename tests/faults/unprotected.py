@@ -17,8 +17,8 @@ from service.broker import publisher
 from service.broker.topics import TopicWatch
 from service.cli import main as cli
 from service.journal import inbox
+from service.journal.postgresql import connection
 from service.journal.postgresql import leadership as postgresql
-from service.journal.postgresql.connection import Connection
 from service.journal.sqlite import Db
 from service.journal.writer import Writer
 from service.ports import Message, PauseReason, Receipt, State
@@ -65,9 +65,15 @@ def watching() -> None:
     postgresql.SILENT_SECONDS = float("inf")
 
 
+def noticing() -> None:
+    """Nor does the server look whether the leader is still there."""
+    watching()
+    connection._SESSION = "\n".join(line for line in connection._SESSION.splitlines() if "tcp_" not in line)
+
+
 def patience() -> None:
     """Who asks a PostgreSQL waits until it answers."""
-    Connection.wait = psycopg.Connection.wait  # type: ignore[method-assign]
+    connection.Connection.wait = psycopg.Connection.wait  # type: ignore[method-assign]
 
 
 def lanes() -> None:
@@ -88,7 +94,7 @@ def parking() -> None:
 
 
 PROTECTIONS: dict[str, Callable[[], None]] = {
-    one.__name__: one for one in (flush, dedupe, leadership, watching, patience, lanes, parking)
+    one.__name__: one for one in (flush, dedupe, leadership, watching, noticing, patience, lanes, parking)
 }
 
 
