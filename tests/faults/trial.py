@@ -64,11 +64,12 @@ class Stopwatch(Ledger):
     def p99(self, begin: float, end: float) -> float:
         """In seconds, of the reports first posted from `begin` to `end` (monotonic); unanswered ones at their age.
 
-        Of fewer than a hundred it is the slowest.
+        Of fewer than a hundred it is the slowest; where none was posted, as all wait for an answer, of those.
         """
         now = time.monotonic()
         unanswered = [(begun, now - begun) for begun in list(self._begun.values())]
-        times = sorted(took for begun, took in [*self._took, *unanswered] if begin <= begun <= end)
+        posted = [took for begun, took in [*self._took, *unanswered] if begin <= begun <= end]
+        times = sorted(posted or [age for begun, age in unanswered if begun < begin])
         assert times, "nothing was posted"
         return times[len(times) * 99 // 100]
 
