@@ -60,7 +60,11 @@ def at_once(urls: list[str], prefix: str, rounds: int) -> dict[str, list[tuple[i
 
     def client(url: str) -> list[tuple[int, Json]]:
         with urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(30)) as http:
-            return [post(http, url, number) for number in range(rounds)]
+            try:
+                return [post(http, url, number) for number in range(rounds)]
+            except Exception as error:
+                start.abort()  # nobody waits for this one
+                raise AssertionError(f"{url}: {error!r}") from error
 
     def post(http: urllib3.PoolManager, url: str, number: int) -> tuple[int, Json]:
         body = orjson.dumps(report("", report_id=f"{prefix}-{number}", case_id=f"{prefix}-case-{number}"))
@@ -69,7 +73,10 @@ def at_once(urls: list[str], prefix: str, rounds: int) -> dict[str, list[tuple[i
         return got.status, orjson.loads(got.data) if got.status == 202 else {}
 
     with ThreadPoolExecutor(len(urls)) as pool:
-        answers = list(pool.map(client, urls))
+        told_ = [pool.submit(client, url) for url in urls]
+    errors = [str(error) for one in told_ if (error := one.exception())]
+    assert not errors, errors
+    answers = [one.result() for one in told_]
     return {f"{prefix}-{number}": list(told_) for number, told_ in enumerate(zip(*answers, strict=True))}
 
 
