@@ -106,6 +106,6 @@ ROWS += [
         partial(thrice, looks=False),
         "the journal does not recognise a repeat",
         needs=("postgresql",),
-        in_short=True,
+        in_short=False,
     ),
 ]
