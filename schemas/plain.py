@@ -170,6 +170,11 @@ class _Finish:
             raise Doubt
 
 
+def _is_left_to_leaf(field: fields.Field[Any]) -> bool:
+    """Whether the type says at most of what kind a value is."""
+    return isinstance(field, Moment) or _checked(field) is Any
+
+
 def _read(field: fields.Field[Any]) -> Read:
     return (lambda value: _spelt(field._deserialize(value))) if isinstance(field, FreeObject) else field._deserialize
 

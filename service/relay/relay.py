@@ -254,11 +254,12 @@ class Relay:
 
     def _save(self, upto: dict[str, int]) -> None:
         """What was acknowledged, a few at a time as intake waits; with the last, what is about to be handed over."""
-        self._unsaved.sort()  # as they lie in the journal, so that a transaction changes few pages
-        few = self._at_once()
-        while len(self._unsaved) > few:
-            self._settle({}, self._unsaved[:few], self._folded())
-            self._clock.sleep(GIVE_WAY_SECONDS)  # or who waits for the journal wakes to find it held again
+        if self._unsaved:
+            self._unsaved.sort()  # as they lie in the journal, so that a transaction changes few pages
+            most = self._at_once()
+            while len(self._unsaved) > most:
+                self._settle({}, self._unsaved[:most], self._folded())
+                self._clock.sleep(GIVE_WAY_SECONDS)  # or who waits for the journal wakes to find it held again
         folded = self._folded()
         if self._unsaved or upto or 0 < self._kept <= folded:
             self._settle(upto, self._unsaved[:], folded)
