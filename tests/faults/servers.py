@@ -19,11 +19,25 @@ from tests.broker import Broker
 from tests.faults import mounts
 from tests.faults.probes import on_lasting_broker, pause, pending, readiness, repeated
 from tests.faults.rows import ROWS, Row, Seen, Setting
-from tests.faults.trial import Kept
+from tests.faults.trial import Kept, Trial
 from tests.faults.watched import Watched, accepted_meanwhile, more, server, well
 from tests.gridgov import Gridgov, listens, until
 from tests.postgresql import Postgresql, alter
 from tests.system.clients import Clients
+
+
+@contextmanager
+def at_work(
+    setting: Setting, served: Postgresql, broken: Mapping[str, str] | None
+) -> Iterator[tuple[Trial, Watched, Kept]]:
+    """A gridgov kept going on this server, and well."""
+    with (
+        on_lasting_broker(setting, GRIDGOV_JOURNAL=served.url) as (one, _),
+        Kept(one.gridgov, "web", "relay", broken=broken) as kept,
+    ):
+        until(partial(well, one.gridgov), "all is well", seconds=90)
+        yield one, Watched(one), kept
+
 
 # ---- absent ----
 
@@ -76,10 +90,7 @@ def slow(setting: Setting, broken: Mapping[str, str] | None = None) -> Seen:
         standby = Postgresql(served, settings={"recovery_min_apply_delay": f"{delay}s"})
         stack.callback(standby.remove)
         standby.start()
-        one, _ = stack.enter_context(on_lasting_broker(setting, GRIDGOV_JOURNAL=served.url))
-        run, watched = one.gridgov, Watched(one)
-        kept = stack.enter_context(Kept(run, "web", "relay", broken=broken))
-        until(partial(well, run), "all is well", seconds=90)
+        one, watched, kept = stack.enter_context(at_work(setting, served, broken))
         alter(served.url, "ALTER SYSTEM SET synchronous_standby_names='*'")
         pid = kept.pid("web")
         with one.clients(threads=16, pace=0.01) as clients:
@@ -156,18 +167,15 @@ def full(setting: Setting, broken: Mapping[str, str] | None = None) -> Seen:
         served = Postgresql(directory=disk / "cluster")
         stack.callback(served.remove)
         served.start()
-        one, _ = stack.enter_context(on_lasting_broker(setting, GRIDGOV_JOURNAL=served.url))
-        run, watched = one.gridgov, Watched(one)
-        kept = stack.enter_context(Kept(run, "web", "relay", broken=broken))
-        until(partial(well, run), "all is well", seconds=90)
+        one, watched, kept = stack.enter_context(at_work(setting, served, broken))
         pid = kept.pid("web")
         with one.clients(threads=8, pace=0.01) as clients:
             more(clients)
             filler = mounts.fill(disk)
-            until(lambda: readiness(run)[0] == 503, "no more can be written", seconds=60)
+            until(lambda: readiness(one.gridgov)[0] == 503, "no more can be written", seconds=60)
             watched.turned_away("journal_full")
             watched.wrong += repeated(one, most=20)
-            steady = everything_told(run, seconds=2 if setting.short or broken else 20)
+            steady = everything_told(one.gridgov, seconds=2 if setting.short or broken else 20)
             filler.unlink()
             watched.well_again(served.start)
             more(clients)
@@ -252,11 +260,8 @@ def crowded(setting: Setting, broken: Mapping[str, str] | None = None) -> Seen:
     """Other clients take all connections, at first what is left, then also ours."""
     with (
         server(max_connections="25") as served,
-        on_lasting_broker(setting, GRIDGOV_JOURNAL=served.url) as (one, _),
-        Kept(one.gridgov, "web", "relay", broken=broken) as kept,
+        at_work(setting, served, broken) as (one, watched, kept),
     ):
-        run, watched = one.gridgov, Watched(one)
-        until(partial(well, run), "all is well", seconds=90)
         pid = kept.pid("web")
         with one.clients(threads=8, pace=0.01) as clients:
             more(clients)
