@@ -30,6 +30,8 @@ HTTPS = (
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+# In the canonical spelling: an escape, a control character written as it is, a float that may be a whole number.
+_ODD = re.compile(rb"\\|\x7f|\xc2[\x80-\x9f]|\.0(?!\d)|\de")
 _HTTPS = re.compile(HTTPS)
 _BUILT_IN: ErrorMessages = {"required": Reason.REQUIRED, "null": Reason.NULL}
 
@@ -231,6 +233,11 @@ class FreeObject(Leaf[dict[str, Any]]):
         if len(wire.encode(passed)) > self.most:
             raise flawed(Reason.TOO_LARGE, limit=self.most)
         return passed
+
+    def surely_passes(self, spelt: bytes) -> bool:
+        """Whether what somebody's JSON was, spelt by `wire.encode`, is passed through as it is; False is a doubt."""
+        levels = spelt.count(b"{") + spelt.count(b"[")  # at most
+        return spelt[:1] == b"{" and levels <= self.levels and len(spelt) <= self.most and not _ODD.search(spelt)
 
     def _limits(self, reason: Reason) -> dict[str, object]:
         limits: dict[Reason, dict[str, object]] = {

@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
+import orjson
 from marshmallow import Schema, ValidationError, fields, missing
 from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import astuple
@@ -47,14 +48,17 @@ class Plain:
     def read(self, body: bytes) -> Any:
         """What a body spells if it is an object that may be plain, or an array of such, for a call to look at further.
 
-        As strict a reader as `wire.parse`, which makes dicts first; only a big integer in a free object would pass.
+        As strict a reader as `wire.parse`, which makes dicts first; what is free is spelt as that would be.
         """
         try:
             read = self._decode(body)
-        except (ValueError, RecursionError) as error:
+            for one in read if isinstance(read, list) else [read]:
+                for name in self._free:
+                    if (free := getattr(one, name)) is not UNSET:
+                        setattr(one, name, _spelt(free))
+        except (ValueError, TypeError, RecursionError) as error:  # TypeError: too deep, or an integer too big
             raise Doubt from error
-        objects = read if isinstance(read, list) else [read]
-        if any(getattr(one, name) for name in self._free for one in objects) or wire.doubtful(body, spell(read)):
+        if wire.doubtful(body, spell(read)):
             raise Doubt
         return read
 
@@ -176,10 +180,20 @@ def _is_left_to_leaf(field: fields.Field[Any]) -> bool:
 
 
 def _read(field: fields.Field[Any]) -> Read:
-    return (lambda value: _spelt(field._deserialize(value))) if isinstance(field, FreeObject) else field._deserialize
+    return _free(field) if isinstance(field, FreeObject) else field._deserialize
 
 
-def _spelt(free: Json) -> msgspec.Raw:
+def _free(field: FreeObject) -> Read:
+    def read(value: Any) -> msgspec.Raw:
+        if not isinstance(value, msgspec.Raw):
+            return _spelt(field._deserialize(value))
+        spelt = bytes(value)
+        return value if field.surely_passes(spelt) else _spelt(field._deserialize(orjson.loads(spelt)))
+
+    return read
+
+
+def _spelt(free: Any) -> msgspec.Raw:
     return msgspec.Raw(wire.encode(free))
 
 

@@ -263,7 +263,7 @@ def parse(body: bytes) -> Any:
 
 def as_sent(item: object) -> Any:
     """As `wire.parse` would have given it."""
-    return msgspec.to_builtins(item) if isinstance(item, PLAIN.type) else item
+    return orjson.loads(spell(item)) if isinstance(item, PLAIN.type) else item
 
 
 def load(data: object, *, now_ms: int, policy: Policy = STRICT) -> Report:
