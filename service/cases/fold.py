@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 FOLD_MESSAGES = 2000  # in one transaction: what is behind catches up in a few large ones, each with its flush
 # From one look to the next at least: each one that finds something costs a flush, for which intake waits. A little less
-# than from one turn of the relay to its next, or what was late once would be late ever after.
+# than a relay with a backlog turns at most, or what was late once would be late ever after.
 LOOK_SECONDS = 0.045
-WAIT_FOR_NEWS_SECONDS = 0.03  # after that, when nobody says that there is something new
+WAIT_FOR_NEWS_SECONDS = 0.06  # after that, when nobody says that there is something new
 SWEEP_SECONDS = 1.0
 STRIP_SECONDS = 60.0
 JOIN_SECONDS = 10.0

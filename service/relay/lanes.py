@@ -42,6 +42,7 @@ class Lanes(dict[str, Lane]):
     def __init__(self, journal: Outbox, topics: Iterable[str]) -> None:
         super().__init__((topic, Lane(topic)) for topic in topics)
         self._journal = journal
+        self.more = False  # whether the journal holds more for level lanes than was read at once
         self._level_upto = 0  # no level lane lacks anything up to this seq
         self._version = -1
 
@@ -70,6 +71,7 @@ class Lanes(dict[str, Lane]):
 
     def _news(self, rooms: dict[str, int]) -> dict[str, list[Pending]]:
         """What came for level lanes; one that has no room for all of it falls behind."""
+        self.more = False
         if (version := self._journal.version()) == self._version:
             return {}
         if not rooms:  # asked before those that are behind are read: what comes later is beyond it
@@ -88,6 +90,7 @@ class Lanes(dict[str, Lane]):
                     batch[topic] = news[:most]
         if came:
             self._level_upto = came[-1].seq
-        if len(came) < READ_AT_ONCE:
+        self.more = len(came) == READ_AT_ONCE
+        if not self.more:
             self._version = version
         return batch

@@ -39,8 +39,8 @@ from service.relay.lanes import Lane, Lanes
 
 log = logging.getLogger(__name__)
 
-TURN_SECONDS = 0.05  # from one turn to the next: what comes meanwhile is read, sent and settled together
-BACKLOG_SECONDS = 0.005  # the same while more waits than the window lets through
+TURN_SECONDS = 0.1  # from one turn to the next: what comes meanwhile is read, sent and settled together
+BACKLOG_SECONDS = (0.005, 0.05)  # the same while more waits than the window lets through, at least and at most
 STALL_SECONDS = 30.0  # nothing acknowledged for so long on a healthy topic: the publisher itself must be sick
 BACKOFF_SECONDS = (0.2, 5.0)  # first and longest pause before trying again
 JOURNAL_WAIT_SECONDS = 1.0
@@ -125,12 +125,14 @@ class Relay:
         Nor before it has rested for half of the processor time that the last turn took, as the cores are for those who
         answer the platform first; of all the time it took, where reports come a few at a time.
         """
-        backlog = any(lane.more and lane.room(self._window) <= 0 for lane in self._lanes.values())
+        full = any(lane.more and lane.room(self._window) <= 0 for lane in self._lanes.values())
+        backlog = full or self._lanes.more
         now = self._clock.monotonic()
-        rest = max(began + BACKLOG_SECONDS - now, min((now - began if self._sparing else used) / 2, TURN_SECONDS))
+        least, most = BACKLOG_SECONDS
+        rest = max(began + least - now, min((now - began if self._sparing else used) / 2, most))
         stop.wait(rest if backlog else began + TURN_SECONDS - now)
         if backlog:
-            self._wake.wait(TURN_SECONDS)
+            self._wake.wait(most)
         self._wake.clear()
 
     def _land(self) -> None:
@@ -138,7 +140,7 @@ class Relay:
         while self._in_flight and self._clock.monotonic() < end:
             self._reap()
             self._save({})
-            self._wake.wait(BACKLOG_SECONDS)
+            self._wake.wait(BACKLOG_SECONDS[0])
 
     def serve(self, topics: Iterable[str]) -> None:
         """Publish these topics too: a catalogue has changed, or a message of an old one was brought back."""

@@ -464,7 +464,7 @@ def run(stage: Stage, turns: int, each_turn: Callable[[int], None] = lambda _: N
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TURN_SECONDS", 0)
-    monkeypatch.setattr(module, "BACKLOG_SECONDS", 0)
+    monkeypatch.setattr(module, "BACKLOG_SECONDS", (0, 0))
     monkeypatch.setattr(module, "JOURNAL_WAIT_SECONDS", 0)
 
 
@@ -517,8 +517,8 @@ class Rests(threading.Event):
 @pytest.mark.parametrize(
     ("pending", "took", "used", "rest"),
     [
-        (3, 0.01, 0.01, 0.04),
-        (3, 0.06, 0.06, -0.01),
+        (3, 0.01, 0.01, 0.09),
+        (3, 0.11, 0.11, -0.01),
         (99, 0.001, 0.001, 0.004),
         (99, 0.03, 0.03, 0.015),
         (99, 0.03, 0.004, 0.002),
@@ -537,6 +537,21 @@ def test_after_a_turn_with_a_backlog_it_rests_for_half_of_what_that_took(
     stage.relay._rest(stop, began, used)
 
     assert stop.seconds == [rest, max(rest, min(took / 2, 0.05)) if pending > 5 else rest]
+
+
+def test_what_one_statement_did_not_read_is_a_backlog(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where each topic had room for its part of what was read."""
+    monkeypatch.setattr("service.relay.lanes.READ_AT_ONCE", 4)
+    stage.turn()
+    for number in range(8):
+        stage.give(number, topic=(A, B)[number % 2])
+    rests = Rests()
+
+    for _ in range(3):
+        stage.turn()
+        stage.relay._rest(rests, stage.clock.now, 0.0)
+
+    assert rests.seconds == [0.005, 0.005, 0.1]
 
 
 def test_few_are_settled_at_once_unless_nobody_came_or_as_many_did(

@@ -195,7 +195,7 @@ def first_deliveries(records: list[Written]) -> list[int]:
 def test_consumers_get_exactly_what_was_accepted_and_not_parked(data: st.DataObject, steps: int) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "TURN_SECONDS", 0)
-        patch.setattr(module, "BACKLOG_SECONDS", 0)
+        patch.setattr(module, "BACKLOG_SECONDS", (0, 0))
         patch.setattr(module, "JOURNAL_WAIT_SECONDS", 0)
         patch.setattr(lanes, "READ_AT_ONCE", data.draw(st.integers(1, 6), label="read at once"))
         history = History(Path(directory), data)
