@@ -1,14 +1,15 @@
 """Group commit: what waits together is written together, with one flush.
 
-One thread writes: it takes all that waits, writes it, answers, and takes what has come meanwhile. No linger is needed:
-while one flush is under way the next group gathers by itself. The queue is bounded; a full one refuses.
+One thread writes: it takes all that waits, writes it, answers, and takes what has come meanwhile. Who has his answer
+often asks again at once: so the next group waits a moment for as many as there were, while they keep coming. A lone
+sender waits for nobody. The queue is bounded; a full one refuses.
 """
 
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 
 from prometheus_client import Histogram
 
@@ -28,6 +29,7 @@ from service.ports import (
 log = logging.getLogger(__name__)
 
 GROUP_MESSAGES = 2000  # at most this many in one transaction, but for a single larger submission
+COME_SECONDS, GATHER_SECONDS = 0.001, 0.005  # a group is complete when nobody came for so long, or after so long
 PROBE_SECONDS = 1.0
 WAIT_SECONDS = 10.0  # then the client gets a 503; what it sent may still be committed, and repeats are safe
 
@@ -66,8 +68,9 @@ class Writer:
         gate: Callable[[], Gate] = ThreadGate,
     ) -> None:
         self._journal, self._limit, self._seconds, self._broken, self._gate = journal, queue, seconds, broken, gate
-        self._waiting: SimpleQueue[_Ticket] = SimpleQueue()
-        self._next: _Ticket | None = None  # had no room in the group before
+        self._waiting: deque[_Ticket] = deque()
+        self._bell, self._enough = threading.Event(), 1  # rung when so many wait
+        self._served = 0  # how many requests the last group held
         self._began: float | None = None  # when the write under way was begun
         self.error: JournalError | None = None  # what the last group met, None when it went well
         threading.Thread(target=self._run, name="journal-writer", daemon=True).start()
@@ -87,10 +90,12 @@ class Writer:
         """One answer per message, given after the flush. Raises `JournalError`: then nothing is promised."""
         if isinstance(self.error, JournalBroken):
             raise self.error
-        if self._waiting.qsize() >= self._limit:
+        if len(self._waiting) >= self._limit:
             raise JournalBusy(f"{self._limit} requests wait already")
         ticket = _Ticket(messages, self._gate())
-        self._waiting.put(ticket)
+        self._waiting.append(ticket)
+        if len(self._waiting) >= self._enough:
+            self._bell.set()
         if not ticket.gate.wait(WAIT_SECONDS):
             ticket.abandoned = True
         return ticket.result()
@@ -111,20 +116,33 @@ class Writer:
         Nobody posts to a gateway that says it is not ready, so no group would tell.
         """
         ill = self.error is not None or self._journal.closed_to_new
+        self._await_those_of_before()
+        self._await_anybody(PROBE_SECONDS if ill else None)
         group: list[_Ticket] = []
         size = 0
-        try:
-            ticket = self._next or self._waiting.get(timeout=PROBE_SECONDS if ill else None)
-            while not group or size + len(ticket.messages) <= GROUP_MESSAGES:
-                self._next = None
-                if not ticket.abandoned:
-                    group.append(ticket)
-                    size += len(ticket.messages)
-                ticket = self._waiting.get_nowait()
-            self._next = ticket
-        except Empty:
-            pass
+        while self._waiting and (not group or size + len(self._waiting[0].messages) <= GROUP_MESSAGES):
+            ticket = self._waiting.popleft()
+            if not ticket.abandoned:
+                group.append(ticket)
+                size += len(ticket.messages)
+        self._served = len(group)
         return group
+
+    def _await_those_of_before(self) -> None:
+        """As many as were served, and came meanwhile: in smaller groups they would cost more flushes, and waking."""
+        here, expected = -1, self._served + len(self._waiting)
+        end = time.perf_counter() + GATHER_SECONDS
+        while here < len(self._waiting) < expected > 1 and time.perf_counter() < end:
+            here, self._enough = len(self._waiting), expected
+            self._bell.clear()
+            if len(self._waiting) < expected:  # else the last has come before he would have been heard
+                self._bell.wait(COME_SECONDS)
+
+    def _await_anybody(self, seconds: float | None) -> None:
+        self._enough = 1
+        self._bell.clear()
+        while not self._waiting and self._bell.wait(seconds):
+            self._bell.clear()  # rung by one who was taken along already
 
     def _commit(self, group: list[_Ticket]) -> None:
         self._began = started = time.perf_counter()
@@ -149,9 +167,9 @@ class Writer:
     def _end(self, group: list[_Ticket], error: Exception) -> None:
         """Nothing more is written; also after an error that nobody foresaw, nobody is kept waiting."""
         self.error = error if isinstance(error, JournalBroken) else JournalBroken(f"{type(error).__name__}: {error}")
-        left = [*group, *([self._next] if self._next else [])]
-        while not self._waiting.empty():
-            left.append(self._waiting.get())
+        left = [*group]
+        while self._waiting:
+            left.append(self._waiting.popleft())
         _answer(left, [self.error] * len(left))
         self._broken()
 

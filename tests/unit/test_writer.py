@@ -65,9 +65,9 @@ class Desk:
 
     def submit(self, *messages: Message) -> Future[list[Receipt | Conflict]]:
         """Submit from another thread; returns once it stands in the queue."""
-        waiting = self.writer._waiting.qsize()
+        waiting = len(self.writer._waiting)
         future = self.clients.submit(self.writer.submit, messages)
-        until(lambda: self.writer._waiting.qsize() > waiting or future.done(), "it waits")
+        until(lambda: len(self.writer._waiting) > waiting or future.done(), "it waits")
         return future
 
     def hold(self) -> Future[list[Receipt | Conflict]]:
@@ -109,6 +109,36 @@ def test_what_waits_together_is_flushed_together(desk: Desk, journal: Gate) -> N
     assert [answers(future) for future in [first, *others]] == [["new"]] * 41
     assert journal.groups == [1, 40]
     assert len(everything(journal)) == 41
+
+
+def test_whoever_was_served_is_waited_for_as_they_may_ask_again(
+    desk: Desk, journal: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COME_SECONDS", PATIENCE)
+    monkeypatch.setattr(module, "GATHER_SECONDS", PATIENCE)
+    first = desk.hold()
+    others = [desk.submit(message(f"r-{number}")) for number in range(2)]
+
+    journal.open.set()
+    first.result(PATIENCE)
+    again = desk.clients.submit(desk.writer.submit, [message("again")])
+
+    assert [answers(future) for future in [*others, again]] == [["new"]] * 3
+    assert journal.groups == [1, 3]
+
+
+def test_whoever_does_not_come_again_keeps_nobody_waiting(
+    desk: Desk, journal: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GATHER_SECONDS", PATIENCE)  # a moment without anybody new is what ends it
+    first = desk.hold()
+    others = [desk.submit(message(f"r-{number}")) for number in range(2)]
+
+    journal.open.set()
+
+    assert [answers(future) for future in [first, *others]] == [["new"]] * 3
+    assert answers(desk.submit(message("later"))) == ["new"]
+    assert journal.groups == [1, 2, 1]
 
 
 def test_everybody_gets_the_answer_to_what_they_sent(desk: Desk, journal: Gate) -> None:
