@@ -58,7 +58,7 @@ class Plain:
                         setattr(one, name, _spelt(free))
         except (ValueError, TypeError, RecursionError) as error:  # TypeError: too deep, or an integer too big
             raise Doubt from error
-        if wire.doubtful(body, spell(read)):
+        if wire.may_repeat(body, spell(read)):
             raise Doubt
         return read
 

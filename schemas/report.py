@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import msgspec
 import orjson
@@ -201,7 +201,7 @@ PLAIN = Plain(SCHEMA, ADDED)
 GIVEN = Given(SCHEMA)
 
 
-class Report(NamedTuple):
+class Report(msgspec.Struct, frozen=True, gc=False):
     """A report of the right shape."""
 
     report_id: str

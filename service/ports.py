@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 EVERYTHING = 2**63 - 1  # a seq above all others
 
 
@@ -38,7 +40,7 @@ class PauseReason(StrEnum):
     CLOCK_WRONG = "clock_wrong"  # Kafka refuses the time of day that we stamp on records
 
 
-class Message(NamedTuple):
+class Message(Struct, frozen=True, gc=False):
     """One validated report on its way to Kafka: exactly what will be published, and who sent it."""
 
     sender: str
@@ -83,7 +85,7 @@ class Entry(NamedTuple):
     value: bytes | None  # only where there is no fact
 
 
-class Receipt(NamedTuple):
+class Receipt(Struct, frozen=True, gc=False):
     """What the journal knows of one accepted report."""
 
     report_id: str

@@ -2,7 +2,8 @@
 
 from enum import StrEnum
 from itertools import compress
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from schemas.catalogue import Catalogue, Category, Major, Standing
 from schemas.reasons import Reason
@@ -18,7 +19,7 @@ class Flag(StrEnum):
     AHEAD_OF_CLOCK = "ahead_of_clock"  # it happened after we received it, by the sender's clock
 
 
-class Meaning(NamedTuple):
+class Meaning(Struct, frozen=True, gc=False):
     """Where the report goes, and what is odd about it."""
 
     major: Major

@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+from msgspec import Struct
 
 from schemas import event, wire
 from schemas import report as reports
@@ -42,7 +44,7 @@ class Refused:
     report_id: str | None = None
 
 
-class _Prepared(NamedTuple):
+class _Prepared(Struct, frozen=True, gc=False):
     report: Report
     meaning: Meaning
     message: Message
@@ -137,13 +139,15 @@ class Intake:
     def _count(self, good: Sequence[_Prepared], answers: Sequence[Receipt | Conflict]) -> None:
         """All metrics of a request at once."""
         delays: dict[str, list[float]] = {}
-        for (report, meaning, message), answer in zip(good, answers, strict=True):
+        for one, answer in zip(good, answers, strict=True):
             if isinstance(answer, Conflict):
                 continue
+            report = one.report
             self._reports[report.kind, report.major, report.stage, _RESULTS[answer.duplicate]].inc()
             if not answer.duplicate:
-                delays.setdefault(report.kind, []).append(max(0, message.received_at - report.occurred_at_ms) / 1000)
-                for flag in meaning.flags:
+                delay = max(0, one.message.received_at - report.occurred_at_ms) / 1000
+                delays.setdefault(report.kind, []).append(delay)
+                for flag in one.meaning.flags:
                     self._flags[flag,].inc()
         for kind, seconds in delays.items():
             self._delay[kind,].observe_all(seconds)

@@ -104,11 +104,11 @@ def _packed(messages: Sequence[Message]) -> tuple[str, bytes]:
     rows: list[tuple[object, ...]] = []
     blobs: list[bytes] = []
     at = 1
-    for sender, report_id, fingerprint, case_id, topic, headers, value, received_at, fact in messages:
-        told = fact or b""
-        blobs += (fingerprint, headers, value, told)
-        sizes = (len(headers), len(value), len(told))
-        rows.append((sender, report_id, case_id, topic, received_at, at, *sizes))
+    for one in messages:
+        headers, value, fact = one.headers, one.value, one.fact or b""
+        blobs += (one.fingerprint, headers, value, fact)
+        sizes = (len(headers), len(value), len(fact))
+        rows.append((one.sender, one.report_id, one.case_id, one.topic, one.received_at, at, *sizes))
         at += 16 + sum(sizes)
     return orjson.dumps(rows).decode(), b"".join(blobs)
 

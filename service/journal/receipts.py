@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from service.ports import Conflict, Message, Receipt, State
 
 Answers = list[Receipt | Conflict]
@@ -15,7 +17,7 @@ def accepted(m: Message) -> Receipt:
 
 def repeat(m: Message, row: Sequence[Any]) -> Receipt | Conflict:
     """The answer to a report whose id is known."""
-    return receipt_of(row)._replace(duplicate=True) if row[0] == m.fingerprint else Conflict(m.report_id)
+    return replace(receipt_of(row), duplicate=True) if row[0] == m.fingerprint else Conflict(m.report_id)
 
 
 def receipt_of(row: Sequence[Any]) -> Receipt:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from schemas.catalogue import Catalogue
@@ -79,7 +80,7 @@ def fill(directory: Path, rate: float, group: int, count: int, ready: Any, go: A
     for at in range(0, count, group):
         time.sleep(max(0.0, began + at / rate - time.monotonic()))
         now = int(time.time() * 1000)
-        journal.append([[m._replace(received_at=now) for m in made[at : at + group]]])
+        journal.append([[replace(m, received_at=now) for m in made[at : at + group]]])
 
 
 class NoKafka:

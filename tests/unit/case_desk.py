@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from schemas.times import format_time
 from schemas.words import Standard, Supervision
@@ -163,7 +164,7 @@ def as_message(fact: Fact) -> Message:
         value=orjson.dumps(said | campaign),
         received_at=fact.received_at,
     )
-    return made._replace(fact=orjson.dumps((*packed, named, True))) if fact.own_only else made
+    return replace(made, fact=orjson.dumps((*packed, named, True))) if fact.own_only else made
 
 
 def steps(told: list[Transition]) -> Counter[tuple[Standard, Outcome, bool]]:

@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 import orjson
 import pytest
+from msgspec import structs
 
 from service.cases.changes import Changes
 from service.cases.fold import CaseFold
@@ -134,7 +135,7 @@ UNSAVEABLE: dict[str, tuple[object, ...]] = {
 def test_a_case_that_cannot_be_saved_keeps_no_other_waiting(desk: Desk, packed: tuple[object, ...]) -> None:
     desk.now = ms(200)
     desk.accept(*story("good")[:2])
-    desk.journal.append([[message("r", case_id="bad")._replace(fact=orjson.dumps(packed))]])
+    desk.journal.append([[structs.replace(message("r", case_id="bad"), fact=orjson.dumps(packed))]])
     desk.accept(*story("good")[2:])
     desk.turn()
     assert desk.book.case("bad") is None

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 
 from schemas.words import Stage, Standard, Supervision
 from service.cases.search import Period, Search
@@ -97,7 +98,7 @@ class Folding(RuleBasedStateMachine):
         """A report that cannot be digested: those that are folded with it are worked in one by one."""
         self.number += 1
         fact = Fact("odd", T0, self.desk.now, 0, "s", f"odd-{self.number}", "repair", "0211", Stage.NOTE)
-        self.desk.journal.append([[as_message(fact)._replace(value=b"{")]])
+        self.desk.journal.append([[replace(as_message(fact), value=b"{")]])
         self.odd.append(fact._replace(seq=self.desk.journal.marks()[0]))
         self.queue.append(self.odd[-1])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from service.journal.journal import SqliteJournal
 from service.journal.side import Journal
@@ -86,7 +87,7 @@ def test_a_repeat_gets_the_first_receipt_and_leaves_nothing(journal: SqliteJourn
     [again] = append(journal, message(received_at=NOW + 1_000))
 
     assert isinstance(first, Receipt)
-    assert again == first._replace(duplicate=True)
+    assert again == replace(first, duplicate=True)
     assert seqs(journal) == [1]
 
 

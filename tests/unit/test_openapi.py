@@ -13,6 +13,7 @@ import orjson
 import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Response
@@ -84,7 +85,7 @@ class Book:
         if self.contents.setdefault(message.report_id, message.fingerprint) != message.fingerprint:
             return Conflict(message.report_id)
         if known := self.receipts.get(message.report_id):
-            return known._replace(duplicate=True)
+            return replace(known, duplicate=True)
         made = Receipt(message.report_id, message.case_id, message.topic, message.received_at, State.PENDING)
         self.receipts[message.report_id] = made
         return made
@@ -363,8 +364,8 @@ def test_answers_to_repeats_and_questions(client: FlaskClient, book: Book) -> No
     assert post(client, GOOD).json["duplicate"] is True  # type: ignore[index]
     assert post(client, GOOD | {"stage": "finished"}).status_code == 409
     known = book.receipts["r-1"]
-    parked = known._replace(state=State.PARKED, reason=ParkReason.RECORD_TOO_LARGE)
-    for now in (known, known._replace(state=State.SETTLED, partition=0, offset=7, settled_at=NOW_MS), parked):
+    parked = replace(known, state=State.PARKED, reason=ParkReason.RECORD_TOO_LARGE)
+    for now in (known, replace(known, state=State.SETTLED, partition=0, offset=7, settled_at=NOW_MS), parked):
         book.receipts["r-1"] = now
         answer = client.get("/v1/reports/r-1")
         assert answer.json["state"] == now.state  # type: ignore[index]

@@ -15,6 +15,7 @@ import orjson
 import pytest
 from marshmallow import ValidationError
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from schemas import wire
 from schemas.event import EventSchema
@@ -215,7 +216,7 @@ def judged(data: Any) -> Any:
         report = load(data, now_ms=NOW_MS)
     except Invalid as invalid:
         return [(one.pointer, one.reason, dict(one.params)) for one in invalid.problems]
-    return report._replace(content=None), wire.encode(report.canonical), spell(report.content), report.fingerprint()
+    return replace(report, content=None), wire.encode(report.canonical), spell(report.content), report.fingerprint()
 
 
 def test_what_platforms_send_takes_the_short_way() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from schemas import event
 from service.journal.journal import SqliteJournal
@@ -78,7 +79,7 @@ def test_a_corrupt_journal_is_set_aside_and_brought_back(tmp_path: Path) -> None
 def test_whose_cases_a_salvaged_reports_sender_speaks_of_is_not_forgotten(tmp_path: Path) -> None:
     facts = [b'[1,"repair","0211","note","none",null,true]', b"\xff", None]
     journal = SqliteJournal(tmp_path, limit=LIMIT)
-    journal.append([[reported(n)._replace(fact=one) for n, one in enumerate(facts)]])
+    journal.append([[replace(reported(n), fact=one) for n, one in enumerate(facts)]])
     journal.close()
     (tmp_path / "aside").mkdir()
     (tmp_path / FILES[0]).rename(tmp_path / "aside" / FILES[0])
