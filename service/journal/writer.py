@@ -1,8 +1,8 @@
 """Group commit: what waits together is written together, with one flush.
 
 One thread writes: it takes all that waits, writes it, answers, and takes what has come meanwhile. Who has his answer
-often asks again at once: so the next group waits a moment for as many as there were, while they keep coming. A lone
-sender waits for nobody. The queue is bounded; a full one refuses.
+often asks again at once: so the next group waits for as many as there were, but no longer than what that may save. A
+lone sender waits for nobody. The queue is bounded; a full one refuses.
 """
 
 import logging
@@ -29,7 +29,7 @@ from service.ports import (
 log = logging.getLogger(__name__)
 
 GROUP_MESSAGES = 2000  # at most this many in one transaction, but for a single larger submission
-COME_SECONDS, GATHER_SECONDS = 0.001, 0.005  # a group is complete when nobody came for so long, or after so long
+GATHER_WRITES, GATHER_SECONDS = 2, 0.002  # a group waits as long as so many writes take, and no longer than that
 PROBE_SECONDS = 1.0
 WAIT_SECONDS = 10.0  # then the client gets a 503; what it sent may still be committed, and repeats are safe
 
@@ -70,7 +70,7 @@ class Writer:
         self._journal, self._limit, self._seconds, self._broken, self._gate = journal, queue, seconds, broken, gate
         self._waiting: deque[_Ticket] = deque()
         self._bell, self._enough = threading.Event(), 1  # rung when so many wait
-        self._served = 0  # how many requests the last group held
+        self._served, self._took = 0, 0.0  # how many requests the last group held, and how long it was written
         self._began: float | None = None  # when the write under way was begun
         self.error: JournalError | None = None  # what the last group met, None when it went well
         threading.Thread(target=self._run, name="journal-writer", daemon=True).start()
@@ -130,13 +130,10 @@ class Writer:
 
     def _await_those_of_before(self) -> None:
         """As many as were served, and came meanwhile: in smaller groups they would cost more flushes, and waking."""
-        here, expected = -1, self._served + len(self._waiting)
-        end = time.perf_counter() + GATHER_SECONDS
-        while here < len(self._waiting) < expected > 1 and time.perf_counter() < end:
-            here, self._enough = len(self._waiting), expected
-            self._bell.clear()
-            if len(self._waiting) < expected:  # else the last has come before he would have been heard
-                self._bell.wait(COME_SECONDS)
+        self._enough = self._served + len(self._waiting)
+        self._bell.clear()
+        if len(self._waiting) < self._enough > 1:
+            self._bell.wait(min(GATHER_WRITES * self._took, GATHER_SECONDS))
 
     def _await_anybody(self, seconds: float | None) -> None:
         self._enough = 1
@@ -161,7 +158,8 @@ class Writer:
             return
         finally:
             self._began = None
-        self._seconds.observe(time.perf_counter() - started)
+        self._took = time.perf_counter() - started
+        self._seconds.observe(self._took)
         _answer(group, answers)
 
     def _end(self, group: list[_Ticket], error: Exception) -> None:

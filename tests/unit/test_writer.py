@@ -114,7 +114,7 @@ def test_what_waits_together_is_flushed_together(desk: Desk, journal: Gate) -> N
 def test_whoever_was_served_is_waited_for_as_they_may_ask_again(
     desk: Desk, journal: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "COME_SECONDS", PATIENCE)
+    monkeypatch.setattr(module, "GATHER_WRITES", float("inf"))
     monkeypatch.setattr(module, "GATHER_SECONDS", PATIENCE)
     first = desk.hold()
     others = [desk.submit(message(f"r-{number}")) for number in range(2)]
@@ -127,10 +127,7 @@ def test_whoever_was_served_is_waited_for_as_they_may_ask_again(
     assert journal.groups == [1, 3]
 
 
-def test_whoever_does_not_come_again_keeps_nobody_waiting(
-    desk: Desk, journal: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "GATHER_SECONDS", PATIENCE)  # a moment without anybody new is what ends it
+def test_whoever_does_not_come_again_keeps_nobody_waiting(desk: Desk, journal: Gate) -> None:
     first = desk.hold()
     others = [desk.submit(message(f"r-{number}")) for number in range(2)]
 
