@@ -88,8 +88,10 @@ class Store:
         self._lock_fd = os.open(directory / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._writing, self._reading = threading.Lock(), threading.Lock()
         self._wal_pages = wal_pages
+        others = _handles(path)
         try:
             self._db = _connect(path, flush=flush)
+            self._handle = next(iter(_handles(path) - others), None)
             self._db.wal_autocheckpoint(wal_pages)
             with self.transaction() as db:
                 _create(db, schema, version, upgrades)
@@ -171,6 +173,7 @@ class Store:
         with self._writing:
             _, pages = self._copy_wal("PASSIVE")
             if pages > self._wal_pages // 4:
+                self._flush()  # most of what the next one flushes while all wait
                 with self._alone():
                     self._copy_wal("PASSIVE")  # the little that came meanwhile; all is copied, and the next begins anew
 
@@ -208,6 +211,14 @@ class Store:
             yield
         finally:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    def _flush(self) -> None:
+        """The file itself, by SQLite's handle. What fails here SQLite is not told again: then it cannot be trusted."""
+        try:
+            if self._handle is not None:
+                os.fdatasync(self._handle)
+        except OSError as error:
+            raise JournalBroken(f"flushing {self._path}: {error}") from error
 
     def _empty_wal(self, patience_ms: int) -> bool:
         """Whether it is empty now; a reader that goes on for longer keeps it from being emptied."""
@@ -313,6 +324,11 @@ def _connect(path: Path, *, flush: bool) -> Db:
     db.pragma("temp_store", 2)
     db.pragma("secure_delete", "fast")  # of what is deleted, leave nothing in a page that is written anyway
     return db
+
+
+def _handles(path: Path) -> set[int]:
+    """Those that this process has of a file. One of ours would end SQLite's locks when it is closed (see `_make`)."""
+    return {int(fd.name) for fd in Path("/proc/self/fd").iterdir() if fd.exists() and fd.samefile(path)}
 
 
 def _create(db: Db, schema: str, version: int, upgrades: Mapping[int, str]) -> None:

@@ -123,13 +123,13 @@ class Relay:
         """Until the next turn is due. With a backlog that is when something was acknowledged, not at once.
 
         Nor before it has rested for half of the processor time that the last turn took, as the cores are for those who
-        answer the platform first; of all the time it took, where reports come a few at a time.
+        answer the platform first; where reports come a few at a time, for as long as it took.
         """
         full = any(lane.more and lane.room(self._window) <= 0 for lane in self._lanes.values())
         backlog = full or self._lanes.more
         now = self._clock.monotonic()
         least, most = BACKLOG_SECONDS
-        rest = max(began + least - now, min((now - began if self._sparing else used) / 2, most))
+        rest = max(began + least - now, min(now - began if self._sparing else used / 2, most))
         stop.wait(rest if backlog else began + TURN_SECONDS - now)
         if backlog:
             self._wake.wait(most)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -85,6 +87,37 @@ def test_the_log_begins_anew_where_somebody_copies_it(tmp_path: Path, attended: 
 
     assert (wal.stat().st_size <= 2 * begun) is attended
     assert len(everything(journal)) == 21
+    journal.close()
+
+
+def test_most_is_flushed_before_everybody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, journal = (SqliteJournal(tmp_path, limit=1 << 24) for _ in "12")
+    other.close()
+    append(journal, *[message(f"r-{number}", value=b"v" * 100_000) for number in range(20)])
+    flushed = list[Path]()
+
+    def flush(handle: int) -> None:
+        with (tmp_path / "journal.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody is kept from writing
+        flushed.append(Path(f"/proc/self/fd/{handle}").readlink())
+
+    monkeypatch.setattr(os, "fdatasync", flush)
+    journal.checkpoint()
+
+    assert flushed == [tmp_path / "journal.sqlite3"]
+    journal.close()
+
+
+def test_a_file_that_cannot_be_flushed_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = SqliteJournal(tmp_path, limit=1 << 24)
+    append(journal, *[message(f"r-{number}", value=b"v" * 100_000) for number in range(20)])
+
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", failing)
+    with pytest.raises(JournalBroken, match="flushing"):
+        journal.checkpoint()
     journal.close()
 
 

