@@ -137,7 +137,8 @@ def web(team: Team) -> Loop:
     audit = Desk(Trail(config.audit, keep_days=config.audit_days), metrics.audit_unwritten)
     alone = Alone(health.alive, ops.mentioning(health.ready, audit.ailment))
     asked = Together(team, counted, alone) if counted else alone
-    probes = _probes(config, told, asked, storage)
+    listens = threading.Event()  # who is told that all is well may come at once
+    probes = _probes(config, told, asked, storage, listens)
     gate = _gate(config, keys, pause=lambda seconds: gates().wait(seconds))
     cases = case_api.CaseReader(lambda: storage.casebook(rules, make=False), journal, rules)
     api = Api(intake, journal, gate, catalogue=catalogue, metrics=metrics, audit=audit.refused)
@@ -146,8 +147,8 @@ def web(team: Team) -> Loop:
     app = api.app(probes, docs.blueprint(), case_api.blueprint(cases, gate))
     gate.guard(app, probes.name)
     _collect_seldom()
-    watchdog.tell(os.environ if asked.first else {}, asked.alive)  # for all
-    return Loop(app.wsgi_app, threads=config.threads)
+    watchdog.tell(os.environ if asked.first else {}, lambda: listens.is_set() and asked.alive())  # for all
+    return Loop(app.wsgi_app, threads=config.threads, listens=listens.set)
 
 
 @_journal_or_end()
@@ -276,13 +277,15 @@ def _quarantine(config: Config, catalogue: Catalogue, metrics: WebMetrics) -> Qu
     )
 
 
-def _probes(config: Config, told: CollectorRegistry, asked: Alone | Together, storage: Storage) -> Blueprint:
+def _probes(
+    config: Config, told: CollectorRegistry, asked: Alone | Together, storage: Storage, listens: threading.Event
+) -> Blueprint:
     """What this process tells for itself or, where several serve together, each of them for all."""
     if isinstance(asked, Together):
         told.register(asked)
     probes = ops.blueprint(told, alive=asked.alive, ready=asked.ready, also=storage.told)
     if asked.first:
-        ops.serve(probes, config.metrics_host, config.web_metrics_port)
+        ops.serve(probes, config.metrics_host, config.web_metrics_port, begin=listens.wait)
     return probes
 
 

@@ -96,10 +96,18 @@ def app(ops: Blueprint) -> Flask:
     return made
 
 
-def serve(ops: Blueprint, host: str, port: int) -> None:
-    """Answer on a port of its own from a daemon thread. Raises SystemExit when the port is taken."""
+def serve(ops: Blueprint, host: str, port: int, *, begin: Callable[[], object] = lambda: None) -> None:
+    """Answer on a port of its own from a daemon thread, from when `begin` returns; who asks sooner waits.
+
+    Raises SystemExit when the port is taken.
+    """
     server = make_server(host, port, app(ops), threaded=True, request_handler=_Handler)
-    threading.Thread(target=server.serve_forever, name="ops", daemon=True).start()
+
+    def answer() -> None:
+        begin()
+        server.serve_forever()
+
+    threading.Thread(target=answer, name="ops", daemon=True).start()
 
 
 class _Handler(WSGIRequestHandler):

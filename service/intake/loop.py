@@ -73,11 +73,18 @@ class Exchange(Protocol):
 
 
 class Loop:
-    """Serves a WSGI application to a server that speaks RSGI. `threads` answer what brings no body."""
+    """Serves a WSGI application to a server that speaks RSGI. `threads` answer what brings no body.
 
-    def __init__(self, wsgi: Wsgi, *, threads: int) -> None:
-        self._wsgi, self._threads = wsgi, ThreadPoolExecutor(threads, "read")
+    `listens` is called once the server does: from then on nobody who connects is refused.
+    """
+
+    def __init__(self, wsgi: Wsgi, *, threads: int, listens: Callable[[], object] = lambda: None) -> None:
+        self._wsgi, self._threads, self._listens = wsgi, ThreadPoolExecutor(threads, "read"), listens
         self._idle: list[greenlet] = []  # each keeps the memory of its frames, which a new one gets from the kernel
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The server calls this first; then it begins to listen, and only then the loop turns."""
+        loop.call_soon(self._listens)
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         """One request, from its head to its answer."""
