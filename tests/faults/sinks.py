@@ -139,7 +139,11 @@ class Day:
         It posts all of the day again, which changes nothing.
         """
         done = self._gridgov.run(*self._words, "--check", "--wait", "60", timeout=300)
-        return [] if done.returncode == 0 else [f"gridgov's figures: {done.stdout.splitlines()[-1:]} {done.stderr}"]
+        if done.returncode == 0:
+            return []
+        lines = done.stdout.splitlines()
+        print("\n".join(f"    {line}"[:300] for line in lines[-5:-1]), flush=True)  # cases that differ
+        return [f"gridgov's figures: {lines[-1:]} {done.stderr}"]
 
 
 def _broken(
