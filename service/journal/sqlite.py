@@ -328,7 +328,12 @@ def _connect(path: Path, *, flush: bool) -> Db:
 
 def _handles(path: Path) -> set[int]:
     """Those that this process has of a file. One of ours would end SQLite's locks when it is closed (see `_make`)."""
-    return {int(fd.name) for fd in Path("/proc/self/fd").iterdir() if fd.exists() and fd.samefile(path)}
+    found = set[int]()
+    for handle in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # another thread has closed it meanwhile
+            if handle.samefile(path):
+                found.add(int(handle.name))
+    return found
 
 
 def _create(db: Db, schema: str, version: int, upgrades: Mapping[int, str]) -> None:
