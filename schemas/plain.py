@@ -134,9 +134,7 @@ class _Finish:
         self._texts = [(name, read) for name, field, read in reads if isinstance(field, Text)]
         self._defaults = [(name, field.load_default) for name, field in found if field.load_default is not missing]
         self._numbers = [(name, read) for name, field, read in reads if isinstance(field, Number)]
-        self._others = [
-            (name, read) for name, field, read in reads if isinstance(field, Moment) or _checked(field) is Any
-        ]
+        self._others = [(name, read) for name, field, read in reads if _is_left_to_leaf(field)]
         inner = [(name, field.inner) for name, field in found if isinstance(field, Items)]
         self._parts, self._items = _busy(found), _busy(inner)
         self.may_say_nothing = not any(map(_says_something, schema.load_fields.values()))

@@ -41,7 +41,7 @@ def parse(body: bytes) -> Any:
         again = orjson.dumps(value)
     except TypeError:  # orjson reads 1,024 levels but writes 254
         raise Unreadable(Reason.NESTED_TOO_DEEP) from None
-    if doubtful(body, again):
+    if may_repeat(body, again) or b"e+" in again:  # what was an integer beyond 64 bits is 1.8e+19 or more now
         _check_slowly(body)
     return value
 
@@ -91,13 +91,6 @@ def _unreadable(body: bytes, error: orjson.JSONDecodeError) -> Unreadable:
         return Unreadable(Reason.NESTED_TOO_DEEP)
     where = f"line {error.lineno} column {error.colno}"
     return Unreadable(Reason.MALFORMED_JSON, where, unfinished=error.pos >= len(text))
-
-
-def doubtful(body: bytes, again: bytes) -> bool:
-    """Whether the body may repeat a key or hold a big integer, by what was read from it and written again; False is
-    certain. What was an integer beyond 64 bits is written again as 1.8e+19 or more.
-    """
-    return may_repeat(body, again) or b"e+" in again
 
 
 def may_repeat(body: bytes, again: bytes) -> bool:
