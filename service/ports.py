@@ -181,11 +181,7 @@ class PublisherBroken(Exception):
 
 
 class TopicUnavailable(Exception):
-    """The topic takes nothing now; the message was not handed over."""
-
-    def __init__(self, reason: PauseReason) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """The client knows no such topic, or not yet; the message was not handed over."""
 
 
 class RecordRefused(Exception):

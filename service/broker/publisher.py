@@ -192,12 +192,12 @@ class KafkaPublisher:
         try:
             partitions: Collection[int] = self._producer.partitions_for(message.topic)
         except kafka.KafkaTimeoutError as error:
-            raise TopicUnavailable(PauseReason.MISSING) from error
+            raise TopicUnavailable(message.topic) from error
         except Exception as error:
             self._erred(message.seq, error)
             raise PublisherBroken(_text(error)) from error
         if not partitions:
-            raise TopicUnavailable(PauseReason.MISSING)
+            raise TopicUnavailable(message.topic)
         self._partitions[message.topic] = partitions
         return partitions
 

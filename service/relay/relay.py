@@ -218,8 +218,8 @@ class Relay:
                 publisher.send(message)
             except RecordRefused as refused:
                 self._park(lane, message.seq, refused.reason, refused.detail)
-            except TopicUnavailable as error:
-                self._pause(lane, error.reason)
+            except TopicUnavailable:  # missing, or Kafka is away: which it is the watch tells
+                self._pause(lane, PauseReason.UNKNOWN)
                 return False
             except PublisherBroken:
                 return False  # the next turn finds the failure

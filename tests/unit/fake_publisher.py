@@ -112,7 +112,7 @@ class FakePublisher:
             raise PublisherBroken("ended")
         topic = self._cluster.kept.get(message.topic)
         if topic is None or topic.missing or self._cluster.pick("metadata too late", 7) == 7:
-            raise TopicUnavailable(PauseReason.MISSING)
+            raise TopicUnavailable(message.topic)
         if message.size > CLIENT_LIMIT:
             raise RecordRefused(ParkReason.RECORD_TOO_LARGE, f"{message.size} bytes")
         self._handed.append(message)
