@@ -10,4 +10,4 @@ from tests.faults.rows import ROWS
 from tests.faults.table import main
 
 if __name__ == "__main__":
-    main(tests.faults, ROWS, __doc__)
+    main(tests.faults, ROWS, __doc__, at_once=2)

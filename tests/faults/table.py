@@ -91,5 +91,5 @@ def _one(name: str, run: object, seed: int, short: bool) -> Seen:
         except Exception:  # noqa: BLE001 - what breaks has failed, a control too, and the others go on
             traceback.print_exc()
             seen = BROKE
-    print(f"    {seen.figures}  ({time.monotonic() - started:.0f} s)", flush=True)
+    print(f"    {name}: {seen.figures}  ({time.monotonic() - started:.0f} s)", flush=True)
     return seen
