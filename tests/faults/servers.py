@@ -73,16 +73,10 @@ def without_kafka(run: Gridgov, clients: Clients, kafka: Broker) -> tuple[int, i
     refused = clients.told["refused"]
     kafka.stop()
     more(clients, 300)
-    until(partial(kafka_is_away, run), "/readyz tells that Kafka is away")
+    until(lambda: readiness(run) == (200, ["kafka_unreachable"]), "/readyz tells that Kafka is away")
     found = clients.told["refused"] - refused, pending(run)
     kafka.start()
     return found
-
-
-def kafka_is_away(run: Gridgov) -> bool:
-    """Whether that is told, and at most what comes of it."""
-    status, reasons = readiness(run)
-    return status == 200 and {"kafka_unreachable"} <= set(reasons) <= {"kafka_unreachable", "backlog_old"}
 
 
 # ---- slow ----
