@@ -29,11 +29,10 @@ def run_script(*arguments: str, timeout: float = 600) -> subprocess.CompletedPro
 def free_port() -> int:
     """A loopback port nobody listens on, below the range that Linux gives to outgoing connections.
 
-    Nobody is given the next one: a broker keeps its controller there.
-
     From that range (which bind(0) uses) a client that retries while the broker is down can be given the
     broker's own port as its source: it connects to itself, and the broker cannot come back.
-    Whoever else tests on this machine is not given it either, for as long as this process lives.
+    Whoever else tests on this machine is not given it either, for as long as this process lives; and nobody the next
+    one, where a broker has its controller.
     """
     for port in random.sample(range(15_000, 32_000, 2), 100):
         mark = socket.socket(socket.AF_UNIX)

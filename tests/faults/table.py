@@ -23,7 +23,7 @@ BROKE = Seen(met=False, figures="broke: see above")
 Line = tuple[bool, str, str, str]  # good, name, demand, result
 
 
-def main(suite: ModuleType, rows: list[Row], told: str | None, *, at_once: int = 1) -> None:
+def main(suite: ModuleType, rows: list[Row], told: str | None, *, at_once: int) -> None:
     """Ends the process. `told` is its help; `at_once`: how many rows of the short form."""
     name = suite.__name__.rpartition(".")[2]
     parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
