@@ -29,7 +29,7 @@ from service.ports import (
 log = logging.getLogger(__name__)
 
 GROUP_MESSAGES = 2000  # at most this many in one transaction, but for a single larger submission
-GATHER_WRITES, GATHER_SECONDS = 2, 0.002  # a group waits as long as so many writes take, and no longer than that
+GATHER_WRITES, GATHER_SECONDS = 3, 0.0015  # a group waits as long as so many writes take, and no longer than that
 PROBE_SECONDS = 1.0
 WAIT_SECONDS = 10.0  # then the client gets a 503; what it sent may still be committed, and repeats are safe
 
