@@ -42,17 +42,27 @@ class Plan:
 
 
 WHOLE: Final = Plan(5, 2, latency.RATES, 5, 200_000, 3, 3, growth.Scale(), 60_000)
-SHORT: Final = Plan(3, 1, latency.RATES[1:2], 2, 10_000, 1, 1, growth.Scale(100_000, 10_000, 10 << 20), 20_000)
+SHORT: Final = Plan(2, 1, latency.RATES[1:2], 2, 10_000, 1, 1, growth.Scale(100_000, 10_000, 10 << 20), 20_000)
 
 
 class Bench:
-    """One run: its parts share a broker, a scratch directory and the figures."""
+    """One run: its parts share a scratch directory and the figures; each has a broker with nothing in it."""
 
-    def __init__(self, broker: Broker, scratch: Path, chosen: argparse.Namespace) -> None:
+    def __init__(self, scratch: Path, chosen: argparse.Namespace) -> None:
         self.figures = Figures()
-        self._broker, self._scratch, self._chosen = broker, scratch, chosen
+        self._scratch, self._chosen = scratch, chosen
         self._plan = SHORT if chosen.short else WHOLE
         self._rounds = chosen.rounds or self._plan.rounds
+
+    def run(self, part: str) -> Iterator[str]:
+        """The tables of a part."""
+        (self._scratch / part).mkdir()
+        self._broker = Broker(self._scratch / part / "kafka")
+        self._broker.start()
+        try:
+            yield from PARTS[part](self)
+        finally:
+            self._broker.kill()
 
     def closed(self) -> Iterator[str]:
         """Closed loops, every contestant."""
@@ -147,16 +157,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gridgov-bench-", dir=chosen.scratch) as directory:
         scratch = Path(directory)
         _tell(table(["machine", ""], machine.facts(scratch)))
-        broker = Broker(scratch / "kafka")
-        broker.start()
-        bench = Bench(broker, scratch, chosen)
-        try:
-            for part in chosen.parts:
-                (scratch / part).mkdir()
-                for told in PARTS[part](bench):
-                    _tell(told)
-        finally:
-            broker.kill()
+        bench = Bench(scratch, chosen)
+        for part in chosen.parts:
+            for told in bench.run(part):
+                _tell(told)
     judged = (target.judged(bench.figures) for target in TARGETS if target.part in chosen.parts)
     _tell(table(["target", "", "bound", OURS, ""], judged))
     if chosen.json:
@@ -195,7 +199,7 @@ def _say(what: str) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench BENCH=…", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="two minutes instead of twelve; for a first look")
+    parser.add_argument("--short", action="store_true", help="three minutes instead of twelve; for a first look")
     parser.add_argument(
         "--rounds", type=int, help=f"of the closed loops; default: {WHOLE.rounds}, or {SHORT.rounds} when short"
     )
