@@ -219,7 +219,7 @@ class Relay:
             except RecordRefused as refused:
                 self._park(lane, message.seq, refused.reason, refused.detail)
             except TopicUnavailable:  # missing, or Kafka is away: which it is the watch tells
-                self._pause(lane, PauseReason.UNKNOWN)
+                self._pause(lane, lane.paused or PauseReason.UNKNOWN)  # a new client has not heard of it: no news
                 return False
             except PublisherBroken:
                 return False  # the next turn finds the failure

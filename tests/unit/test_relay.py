@@ -258,6 +258,22 @@ def test_a_topic_that_refuses_what_was_sent_pauses_alone(stage: Stage) -> None:
     assert stage.written(A) == [1, 2]
 
 
+def test_why_a_topic_pauses_is_told_until_it_takes_something(stage: Stage) -> None:
+    stage.a.denied = True  # the watch has not looked yet: what was sent was refused
+    stage.give(1)
+    stage.turn(3)
+    assert stage.relay.paused() == {A: PauseReason.UNAUTHORISED}
+
+    stage.cluster.pick = lambda what, most: most if what == "metadata too late" else plain(what, most)
+    stage.turn(3, seconds=10)
+    assert stage.relay.paused() == {A: PauseReason.UNAUTHORISED}
+    stage.a.denied = False
+    stage.cluster.pick = plain
+    stage.turn(3, seconds=10)
+
+    assert (stage.written(A), stage.relay.paused()) == ([1], {})
+
+
 def test_a_topic_nobody_described_yet_waits(stage: Stage) -> None:
     del stage.cluster.topics[A]
     stage.give(1)
