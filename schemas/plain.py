@@ -1,12 +1,12 @@
 """The ordinary object, taken without marshmallow's walk: by types that msgspec checks in C, made from the same fields.
 
 marshmallow's own walk costs ten times what its leaves do, and these in Python three times what C does. What a type can
-say of a field it says (`_checked`); the rest, of the values that need it, is left to the leaf itself (`_Finish`). Any
+say of a field it says (`_checked`); the rest, of the values that need it, is left to the leaf itself (`_finish`). Any
 doubt (an unknown or a missing field, a value that its type refuses, an object that is none) is left to marshmallow,
 which alone decides what is refused, and how that is told. `tests/unit/test_plain.py` holds the two to each other.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from copy import copy
 from operator import itemgetter
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ class Plain:
 
     def __init__(self, schema: Schema, added: Collection[str] = ()) -> None:
         self.type = _object(schema, added)
-        self._finish = _Finish(schema)
+        self._finish = _finish(schema)
         self._free = [name for name, field in schema.load_fields.items() if isinstance(field, FreeObject)]
         self._decode = msgspec.json.Decoder(self.type | list[self.type]).decode  # type: ignore[name-defined]  # made here
 
@@ -66,7 +66,8 @@ class Plain:
         """What was loaded."""
         try:
             taken = copy(data) if isinstance(data, self.type) else msgspec.convert(data, self.type)
-            self._finish(taken)
+            if self._finish:
+                self._finish(taken)
         except (ValidationError, ValueError, TypeError) as error:  # msgspec's are ValueErrors; TypeError: no JSON
             raise Doubt from error
         return taken
@@ -103,7 +104,7 @@ def _member(name: str, field: fields.Field[Any]) -> Any:
 
 
 def _checked(field: fields.Field[Any]) -> Any:  # noqa: PLR0911 - a line for each kind of field
-    """The type of a field's value. It takes too much only where `_Finish` asks the leaf."""
+    """The type of a field's value. It takes too much only where `_finish` asks the leaf."""
     match field:
         case Part():
             return _object(field.schema)
@@ -124,52 +125,37 @@ def _checked(field: fields.Field[Any]) -> Any:  # noqa: PLR0911 - a line for eac
     return Any
 
 
-class _Finish:
+def _finish(schema: Schema) -> Callable[[Any], None] | None:
     """Does in place what a type cannot: reads what is not its own spelling, looks for what must not be in a text, says
-    what stands where nothing was given."""
+    what stands where nothing was given; raises `Doubt`, and ValidationError from a leaf. None: the type has said all.
 
-    def __init__(self, schema: Schema) -> None:
-        found = schema.load_fields.items()
-        reads: list[tuple[str, fields.Field[Any], Read]] = [(name, field, _read(field)) for name, field in found]
-        self._texts = [(name, read) for name, field, read in reads if isinstance(field, Text)]
-        self._defaults = [(name, field.load_default) for name, field in found if field.load_default is not missing]
-        self._numbers = [(name, read) for name, field, read in reads if isinstance(field, Number)]
-        self._others = [(name, read) for name, field, read in reads if _is_left_to_leaf(field)]
-        inner = [(name, field.inner) for name, field in found if isinstance(field, Items)]
-        self._parts, self._items = _busy(found), _busy(inner)
-        self.may_say_nothing = not any(map(_says_something, schema.load_fields.values()))
-        looks = (self._texts, self._defaults, self._numbers, self._others, self._parts, self._items)
-        self.idle: bool = not (self.may_say_nothing or any(looks))  # the type has said all
-
-    def __call__(self, taken: Any) -> None:
-        """Raises `Doubt`, and ValidationError from a leaf."""
-        for name, read in self._texts:
-            text = getattr(taken, name)
-            if text and (text[0] == " " or not text.isprintable()):  # else it is neither blank nor changed
-                setattr(taken, name, read(text))
-        for name, default in self._defaults:
-            if getattr(taken, name) is UNSET:
-                setattr(taken, name, default)
-        for name, read in self._numbers:
-            number = getattr(taken, name)
-            if number is not UNSET and not 0 < number % 1 < 1:  # what has a fraction stays as it is; NaN has none
-                setattr(taken, name, read(number))
-        for name, read in self._others:
-            value = getattr(taken, name)
-            if value is not UNSET:
-                setattr(taken, name, read(value))
-        for name, finish in self._parts:
-            if part := getattr(taken, name):
-                finish(part)
-        for name, finish in self._items:
-            for part in getattr(taken, name) or ():
-                finish(part)
-
-    def part(self, taken: Any) -> None:
-        """An object in another that may say nothing: if so it is in doubt."""
-        self(taken)
-        if not any(astuple(taken)):
-            raise Doubt
+    It is written for these very fields: a loop over them costs as much as what it does for each.
+    """
+    lines, known = list[str](), dict[str, Any](UNSET=UNSET, Doubt=Doubt, astuple=astuple)
+    for name, field in schema.load_fields.items():
+        given, known[f"read_{name}"] = f"(value := taken.{name})", _read(field)
+        read = f"taken.{name} = read_{name}(value)"
+        inner = field.inner if isinstance(field, Items) else field
+        if isinstance(field, Text):  # what is printable is neither blank nor changed
+            lines.append(f"if {given} and (value[0] == ' ' or not value.isprintable()): {read}")
+        if isinstance(field, Number):  # what has a fraction stays as it is; NaN has none
+            lines.append(f"if {given} is not UNSET and not 0 < value % 1 < 1: {read}")
+        if _is_left_to_leaf(field):
+            lines.append(f"if {given} is not UNSET: {read}")
+        if field.load_default is not missing:
+            known[f"default_{name}"] = field.load_default
+            lines.append(f"if taken.{name} is UNSET: taken.{name} = default_{name}")
+        if isinstance(inner, Part) and (part := _finish(inner.schema)):
+            known[f"finish_{name}"] = part
+            one = f"if {given}: finish_{name}(value)"
+            lines.append(one if inner is field else f"for part in taken.{name} or (): finish_{name}(part)")
+    if not any(map(_says_something, schema.load_fields.values())):  # in another object it stands for nothing
+        lines.append("if not any(astuple(taken)): raise Doubt")
+    if not lines:
+        return None
+    exec("def finish(taken):\n" + "".join(f"    {line}\n" for line in lines), known)  # noqa: S102 - all of it is ours
+    made: Callable[[Any], None] = known["finish"]
+    return made
 
 
 def _is_left_to_leaf(field: fields.Field[Any]) -> bool:
@@ -193,12 +179,6 @@ def _free(field: FreeObject) -> Read:
 
 def _spelt(free: Any) -> msgspec.Raw:
     return msgspec.Raw(memoryview(wire.encode(free)).tobytes())  # a copy: orjson's own lies in a kilobyte
-
-
-def _busy(found: Iterable[tuple[str, fields.Field[Any]]]) -> list[tuple[str, Callable[[Any], None]]]:
-    """The objects among the fields of which something is left to do."""
-    parts = [(name, _Finish(field.schema)) for name, field in found if isinstance(field, Part)]
-    return [(name, finish.part if finish.may_say_nothing else finish) for name, finish in parts if not finish.idle]
 
 
 def _says_something(field: fields.Field[Any]) -> bool:
