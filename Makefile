@@ -48,7 +48,7 @@ edge: $(SITE) ## Try all that is hostile, malformed, too much or personal, with 
 outage: .venv/.done ## A broker killed during a replay of 5,000 reports, for a whole minute
 	OUTAGE_SECONDS=60 $(PYTEST) tests/system/test_outages.py -k replay --log-cli-level=INFO
 
-bench: .venv/.done ## Measure gridgov beside others, judge the targets (12 min). In 3: make bench BENCH=--short
+bench: .venv/.done ## Measure gridgov beside others, judge the targets (12 min). In 2: make bench BENCH=--short
 	@sh deploy/packages.sh bench
 	$(BIN)/python -m tests.bench $(BENCH)
 

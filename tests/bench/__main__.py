@@ -23,7 +23,7 @@ from tests.bench import closed, edge, growth, journals, latency, load, machine, 
 from tests.bench.contestants import KNOWN, ROOT, USUAL, Contestant, Ours, Unavailable, elsewhere, gridgov
 from tests.bench.figures import OURS, TARGETS, Figures, table
 from tests.bench.store import Store
-from tests.broker import Broker, run_script
+from tests.broker import Broker, serving
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,13 @@ SHORT: Final = Plan(2, 1, latency.RATES[1:2], 2, 10_000, 1, 1, growth.Scale(100_
 
 
 class Bench:
-    """One run: its parts share a scratch directory and the figures; each has a broker with nothing in it."""
+    """One run: its parts share a broker, a scratch directory and the figures."""
 
-    def __init__(self, scratch: Path, chosen: argparse.Namespace) -> None:
+    def __init__(self, broker: Broker, scratch: Path, chosen: argparse.Namespace) -> None:
         self.figures = Figures()
-        self._scratch, self._chosen = scratch, chosen
+        self._broker, self._scratch, self._chosen = broker, scratch, chosen
         self._plan = SHORT if chosen.short else WHOLE
         self._rounds = chosen.rounds or self._plan.rounds
-
-    def run(self, part: str) -> Iterator[str]:
-        """The tables of a part."""
-        (self._scratch / part).mkdir()
-        self._broker = Broker(self._scratch / part / "kafka")
-        self._broker.start()
-        try:
-            yield from PARTS[part](self)
-        finally:
-            self._broker.kill()
 
     def closed(self) -> Iterator[str]:
         """Closed loops, every contestant."""
@@ -122,11 +112,12 @@ class Bench:
         yield from journals.tables(self.figures)
 
     def sink(self) -> Iterator[str]:
-        """Into the sub-centre's tables."""
-        backlog = sink.Backlog(self._broker, self.figures, self._scratch / "sink", self._plan.sunk, _say)
-        backlog.fill()
-        for number in range(min(self._rounds, 3)):
-            backlog.round(number)
+        """Into the sub-centre's tables; it reads all that is in the topics, so from a broker of its own."""
+        with serving(Broker(self._scratch / "sink" / "kafka")) as broker:
+            backlog = sink.Backlog(broker, self.figures, self._scratch / "sink", self._plan.sunk, _say)
+            backlog.fill()
+            for number in range(min(self._rounds, 3)):
+                backlog.round(number)
         yield from sink.tables(self.figures)
 
     def edge(self) -> Iterator[str]:
@@ -153,14 +144,15 @@ def main() -> int:
     if (why := load.missing()) is not None:
         print(why, file=sys.stderr)
         return 1
-    run_script("prepare")
     with tempfile.TemporaryDirectory(prefix="gridgov-bench-", dir=chosen.scratch) as directory:
         scratch = Path(directory)
         _tell(table(["machine", ""], machine.facts(scratch)))
-        bench = Bench(scratch, chosen)
-        for part in chosen.parts:
-            for told in bench.run(part):
-                _tell(told)
+        with serving(Broker(scratch / "kafka")) as broker:
+            bench = Bench(broker, scratch, chosen)
+            for part in chosen.parts:
+                (scratch / part).mkdir()
+                for told in PARTS[part](bench):
+                    _tell(told)
     judged = (target.judged(bench.figures) for target in TARGETS if target.part in chosen.parts)
     _tell(table(["target", "", "bound", OURS, ""], judged))
     if chosen.json:
@@ -199,7 +191,7 @@ def _say(what: str) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench BENCH=…", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="three minutes instead of twelve; for a first look")
+    parser.add_argument("--short", action="store_true", help="two minutes instead of twelve; for a first look")
     parser.add_argument(
         "--rounds", type=int, help=f"of the closed loops; default: {WHOLE.rounds}, or {SHORT.rounds} when short"
     )
