@@ -43,7 +43,9 @@ class Ledger:
         """Report by id in the order sent, and all receipts by id."""
         sent: dict[str, Json] = {}
         accepted: dict[str, list[Json]] = defaultdict(list)
-        for line in self.path.read_bytes().splitlines():
+        with self._writing:  # or the last line may be half there
+            lines = self.path.read_bytes().splitlines()
+        for line in lines:
             [(what, value)] = orjson.loads(line).items()
             if what == "sent":
                 sent.setdefault(value["report_id"], value)
