@@ -27,9 +27,16 @@ class _Lasting(Broker):
         """Left to run; `stop` is for whoever wants it down."""
 
 
-@cache
 def lasting_broker() -> Broker:
-    """One broker for all rows of a run that do not hurt its data; `trial` starts it when a row has stopped it."""
+    """One broker for all rows of this thread that do not hurt its data; `trial` starts it when a row has stopped it.
+
+    Not for those of another: a row may stop it while another row, tried at the same time, reads what it holds.
+    """
+    return _of_thread(threading.get_ident())
+
+
+@cache
+def _of_thread(_: int) -> Broker:
     directory = Path(tempfile.mkdtemp(prefix="gridgov-faults-kafka-"))
     broker = _Lasting(directory)
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
